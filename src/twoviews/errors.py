@@ -1,0 +1,50 @@
+"""What can go wrong by a user's hand, each kind with its exit code.
+
+A message is one line: what happened, where, and how to go on. The command line prints it without a traceback.
+"""
+
+from __future__ import annotations
+
+
+class TwoviewsError(Exception):
+    """Base of every error that a user can act on."""
+
+    exit_code = 1
+
+
+class SettingsError(TwoviewsError):
+    """A setting or a command's usage is wrong."""
+
+    exit_code = 2
+
+
+class DataError(TwoviewsError):
+    """The images, labels or folders can't be used as they are."""
+
+    exit_code = 3
+
+
+class CheckpointError(TwoviewsError):
+    """A checkpoint or weights file is damaged, or belongs to another model."""
+
+    exit_code = 4
+
+
+class NumbersError(TwoviewsError):
+    """A loss or gradient is not finite."""
+
+    exit_code = 5
+
+
+class ResourceError(TwoviewsError):
+    """Disk or memory ran out."""
+
+    exit_code = 6
+
+
+class Stopped(TwoviewsError):
+    """A signal asked the run to stop; the state was saved first."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,1 @@
+"""Features and what is measured on them."""

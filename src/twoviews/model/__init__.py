@@ -1,0 +1,1 @@
+"""Backbones, projection head and classifier."""

@@ -1,0 +1,1 @@
+"""Each stage of a study, as its command runs it."""
