@@ -1,0 +1,109 @@
+"""Backbones: ResNet-50 and any other timm model, with a stem that fits the image size.
+
+A backbone maps N×3×H×W images to N×D pooled features (the paper's h; D = 2048 for ResNet-50). Its parameters keep
+timm's names, so its weights load into ``timm.create_model`` of the same name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from twoviews.errors import DataError, SettingsError
+from twoviews.model import small  # noqa: F401  registers our names with timm
+
+Stem = Literal["auto", "small", "small-pool", "original"]
+SMALL_IMAGE = 40  # pixels; up to here the original stem would throw most of the picture away
+
+
+def resolve_stem(stem: Stem, image_size: int) -> Stem:
+    """``auto`` becomes ``small`` up to 40 pixels, else ``original``; decided by image size, not view size."""
+    if stem != "auto":
+        return stem
+    return "small" if image_size <= SMALL_IMAGE else "original"
+
+
+def create_backbone(name: str, stem: Stem = "original", *, pretrained: bool = False) -> nn.Module:
+    """A timm model that returns pooled features.
+
+    Args:
+        name: timm model name, or ``resnet18_w16`` / ``resnet18_w32``.
+        stem: ``small``: 3×3 convolution of stride 1 and no pooling (SimCLR paper, appendix B.9, for CIFAR-10);
+            ``small-pool``: the same with the pooling kept; ``original``: as timm has it.
+        pretrained: load timm's weights (a download, if they are not in timm's cache).
+
+    Raises:
+        SettingsError: unknown name, or a stem that this architecture does not have.
+        DataError: the pretrained weights can't be had.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`timm.list_models()` lists the names."
+        raise SettingsError(f"--backbone {name}: timm has no such model; {hint}")
+    try:
+        backbone = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except Exception as error:
+        if not pretrained:
+            raise
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"timm's pretrained weights of {name} can't be had ({reason}); with a network they are downloaded, "
+            "or name a weights file with --init FILE."
+        ) from error
+    if stem in ("small", "small-pool"):
+        _swap_stem(backbone, name, keep_pool=stem == "small-pool", keep_weights=pretrained)
+    return backbone
+
+
+def _swap_stem(backbone: nn.Module, name: str, *, keep_pool: bool, keep_weights: bool) -> None:
+    conv = getattr(backbone, "conv1", None)
+    if not isinstance(conv, nn.Conv2d) or not isinstance(getattr(backbone, "maxpool", None), nn.Module):
+        raise SettingsError(f"--stem small: {name} has no ResNet stem to swap; use --stem original.")
+    swapped = nn.Conv2d(conv.in_channels, conv.out_channels, kernel_size=3, stride=1, padding=1, bias=False)
+    with torch.no_grad():
+        if keep_weights and conv.kernel_size == (7, 7):
+            swapped.weight.copy_(conv.weight[:, :, 2:5, 2:5])
+        else:
+            nn.init.kaiming_normal_(swapped.weight, mode="fan_out", nonlinearity="relu")
+    backbone.conv1 = swapped
+    if not keep_pool:
+        backbone.maxpool = nn.Identity()
+
+
+def feature_width(backbone: nn.Module) -> int:
+    """D, the width of the backbone's features."""
+    width = backbone.num_features
+    assert isinstance(width, int)
+    return width
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable and frozen parameters together."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def freeze(module: nn.Module) -> None:
+    """Stop gradients and keep BatchNorm in eval mode for good: its running statistics don't drift either."""
+    module.requires_grad_(False)
+    module.eval()
+    module.train = lambda mode=True: module  # type: ignore[method-assign]
+
+
+class Classifier(nn.Module):
+    """A backbone with a linear head: N×3×H×W → N×classes logits."""
+
+    def __init__(self, backbone: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(feature_width(backbone), classes)
+        # Zero logits at the start: the first loss is log(classes), whatever the backbone's features are.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
