@@ -24,7 +24,9 @@ def load_sample(file: Path = SAMPLE_FILE) -> Source:
         with np.load(file, allow_pickle=False) as archive:
             parts = {key: archive[key] for key in archive.files}
     except (OSError, ValueError) as error:
-        raise DataError(f"The bundled sample {file} can't be read ({error}); install twoviews again.") from error
+        raise DataError(
+            f"The bundled sample {file} can't be read ({error}); install twoviews again."
+        ) from error
     pixels = _decode(parts["jpeg"].tobytes(), parts["offsets"])
     train_labels = parts["train_labels"].astype(np.int64)
     test_labels = parts["test_labels"].astype(np.int64)

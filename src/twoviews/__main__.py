@@ -1,0 +1,7 @@
+"""``python -m twoviews``."""
+
+import sys
+
+from twoviews.cli import main
+
+sys.exit(main())

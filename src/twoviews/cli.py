@@ -1,0 +1,111 @@
+"""The command line: a table of commands; only the chosen one's modules are loaded."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from twoviews import __version__
+from twoviews.errors import SettingsError, TwoviewsError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command's settings and its work are, and what it is for."""
+
+    settings: str
+    work: str
+    usage: str
+    sentence: str
+
+
+COMMANDS = {
+    "study": Command("StudyCommand", "study:run_study", "[DATA]", "the whole comparison, and report.html"),
+    "check": Command(
+        "CheckCommand", "stages.check:run_check", "DATA", "counts, bad files and copies, before any training"
+    ),
+    "supervised": Command("SupervisedCommand", "stages.classify:run_supervised", "DATA", "the baseline"),
+    "pretrain": Command("PretrainCommand", "stages.pretrain:run_pretrain", "DATA", "SimCLR"),
+    "features": Command(
+        "FeaturesCommand",
+        "stages.features:run_features",
+        "[RUN]",
+        "feature quality check: PCA, t-SNE, k-means, linear probe, kNN",
+    ),
+    "finetune": Command(
+        "FinetuneCommand", "stages.classify:run_finetune", "[RUN]", "from a pretraining run to a classifier"
+    ),
+    "test": Command(
+        "TestCommand", "stages.test:run_test", "[RUN]", "test accuracy, confusion matrix, predictions.csv"
+    ),
+    "report": Command("ReportCommand", "stages.report:run_report", "[RUN]", "one offline HTML page"),
+    "predict": Command(
+        "PredictCommand", "stages.predict:run_predict", "RUN FOLDER", "class and confidence of each image"
+    ),
+    "export": Command("ExportCommand", "stages.export:run_export", "[RUN]", "weights as a plain state dict"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code (``sys.exit(main())`` is what the console script does)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(f"twoviews {__version__}")
+        return 0
+    try:
+        return _run(words[0], words[1:])
+    except TwoviewsError as error:
+        print(f"twoviews: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("twoviews: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _help() -> str:
+    width = max(len(f"{name} {c.usage}") for name, c in COMMANDS.items())
+    lines = [f"  {f'{name} {c.usage}':<{width}}  {c.sentence}" for name, c in COMMANDS.items()]
+    return "\n".join(
+        [
+            "twoviews: does self-supervised pretraining help on your images, and by how much?",
+            "",
+            "usage: twoviews COMMAND ...",
+            "",
+            *lines,
+            "",
+            "DATA is sample, stl10, cifar10, or a folder with unlabeled/, train/<class>/, test/<class>/.",
+            "RUN is a run folder; left out, it is the newest under output/.",
+            "`twoviews COMMAND --help` lists a command's settings.",
+        ]
+    )
+
+
+def _run(name: str, words: list[str]) -> int:
+    if name not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean `twoviews {close[0]}`?" if close else "`twoviews --help` lists the commands."
+        raise SettingsError(f"{name}: no such command; {hint}")
+    if hasattr(signal, "SIGHUP") and os.environ.get("WORLD_SIZE", "1") == "1":
+        # A closed terminal does not end a run of hours.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from twoviews.command_line import parse
+
+    settings = parse(name, COMMANDS[name].settings, words)
+    module, function = COMMANDS[name].work.split(":")
+    with suppress(BrokenPipeError):
+        getattr(importlib.import_module(f"twoviews.{module}"), function)(settings)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

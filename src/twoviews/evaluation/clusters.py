@@ -1,0 +1,151 @@
+"""Do the features fall into the classes by themselves? k-means, and how its clusters agree with the labels.
+
+Features are scaled to length 1 first. SimCLR's loss compares directions (cosine similarity) and leaves
+lengths free; unscaled, k-means would split images by the length of their features, which mostly follows
+contrast. On the unit sphere, squared distance is 2 − 2·cosine, so that nearest centre and most similar
+direction nearly coincide.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from twoviews.errors import DataError, SettingsError
+from twoviews.evaluation.arrays import (
+    Floats,
+    Singles,
+    Whole,
+    checked_features,
+    checked_labels,
+    on_unit_sphere,
+    one_thread,
+)
+
+DEFAULT_STARTS = 10
+DEFAULT_REPEATS = 20
+NO_CLASS = -1
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """What k-means found.
+
+    Attributes:
+        assignments: (N,) int64, cluster of each image in [0, k).
+        distances: (N,) float32, Euclidean distance of each image, scaled to length 1, to its centre.
+        centres: k×D float32, means of features of length 1.
+    """
+
+    assignments: Whole
+    distances: Singles
+    centres: Singles
+
+
+class Agreement(NamedTuple):
+    """How far clusters agree with classes.
+
+    Attributes:
+        accuracy: fraction of images whose cluster was given their class, in [0, 1].
+        nmi: normalised mutual information (arithmetic mean), in [0, 1]; 0 for independent partitions only on
+            average over infinitely many images, hence `shuffled_agreement`.
+        ari: adjusted Rand index (Hubert & Arabie 1985), at most 1; 0 is chance.
+        mapping: (k,) int64, class given to each cluster, or −1 where clusters outnumber classes.
+    """
+
+    accuracy: float
+    nmi: float
+    ari: float
+    mapping: Whole
+
+
+class ShuffledAgreement(NamedTuple):
+    """Means over shuffles; fields as in `Agreement`."""
+
+    accuracy: float
+    nmi: float
+    ari: float
+
+
+def kmeans_clusters(features: Floats, k: int, seed: int = 0, starts: int = DEFAULT_STARTS) -> Clusters:
+    """k-means on N×D features scaled to length 1: the best of ``starts`` k-means++ starts.
+
+    The same features and seed give the same clusters, however many cores there are.
+
+    Raises:
+        DataError: features aren't finite, or there are fewer images than clusters.
+        SettingsError: ``k`` or ``starts`` is below 1.
+    """
+    if k < 1 or starts < 1:
+        raise SettingsError(f"k-means can't use {k} clusters and {starts} starts: both must be at least 1")
+    checked_features(features)
+    if len(features) < k:
+        raise DataError(f"k-means can't make {k} clusters of {len(features)} images")
+    rows = on_unit_sphere(features)
+    with one_thread(), warnings.catch_warnings():
+        # Fewer different images than clusters leave some clusters empty: that shows in the result.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = KMeans(k, n_init=starts, random_state=seed, algorithm="lloyd").fit(rows)
+    assignments = found.labels_.astype(np.int64)
+    centres = found.cluster_centers_.astype(np.float32)
+    distances = np.linalg.norm(rows - centres[assignments], axis=1)
+    return Clusters(assignments, distances.astype(np.float32), centres)
+
+
+def cluster_agreement(assignments: Whole, labels: Whole, classes: int) -> Agreement:
+    """Accuracy under the best one-to-one mapping of clusters to classes (Hungarian algorithm), NMI and ARI.
+
+    The mapping is chosen with the labels it is scored on: read the accuracy beside `shuffled_agreement`, its
+    level without any agreement. An image in a cluster without a class counts as wrong.
+
+    Args:
+        assignments: (N,) cluster of each image, from 0.
+        labels: (N,) class of each image in [0, classes).
+        classes: number of classes.
+
+    Raises:
+        DataError: no images, lengths that differ, or a number out of range.
+    """
+    labels, clusters = _checked(assignments, labels, classes)
+    together = np.zeros((clusters, classes), dtype=np.int64)
+    np.add.at(together, (assignments, labels), 1)
+    chosen_clusters, chosen_classes = linear_sum_assignment(together, maximize=True)
+    mapping = np.full(clusters, NO_CLASS, dtype=np.int64)
+    mapping[chosen_clusters] = chosen_classes
+    return Agreement(
+        accuracy=float(together[chosen_clusters, chosen_classes].sum() / len(labels)),
+        nmi=float(normalized_mutual_info_score(labels, assignments)),
+        ari=float(adjusted_rand_score(labels, assignments)),
+        mapping=mapping,
+    )
+
+
+def shuffled_agreement(
+    assignments: Whole, labels: Whole, classes: int, seed: int = 0, repeats: int = DEFAULT_REPEATS
+) -> ShuffledAgreement:
+    """Mean `cluster_agreement` with the labels dealt out anew at random ``repeats`` times: the level of
+    chance."""
+    labels, _ = _checked(assignments, labels, classes)
+    if repeats < 1:
+        raise SettingsError(f"labels can't be shuffled {repeats} times: at least once is needed")
+    generator = np.random.default_rng(seed)
+    found = [cluster_agreement(assignments, generator.permutation(labels), classes) for _ in range(repeats)]
+    accuracy, nmi, ari = np.mean([(one.accuracy, one.nmi, one.ari) for one in found], axis=0)
+    return ShuffledAgreement(float(accuracy), float(nmi), float(ari))
+
+
+def _checked(assignments: Whole, labels: Whole, classes: int) -> tuple[Whole, int]:
+    """Labels, and the number of clusters."""
+    if not len(assignments):
+        raise DataError("no images: clusters can't be compared with classes")
+    labels = checked_labels(labels, len(assignments), classes)
+    if assignments.min() < 0:
+        raise DataError(f"cluster {assignments.min()} isn't one: clusters are counted from 0")
+    return labels, int(assignments.max()) + 1

@@ -1,0 +1,177 @@
+"""Weighted k nearest neighbours on frozen features (Wu et al. 2018, "Unsupervised Feature Learning via
+Non-Parametric Instance Discrimination", §3.4).
+
+Each of the k training images most similar to an image votes for its class with the weight exp(cosine / T).
+Similarities are computed tile by tile, so memory doesn't grow with the number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from twoviews.errors import DataError, SettingsError
+from twoviews.evaluation.arrays import (
+    TILE_NUMBERS,
+    Doubles,
+    Floats,
+    Singles,
+    Whole,
+    checked_features,
+    checked_labels,
+    evenly_spaced,
+    on_unit_sphere,
+)
+
+DEFAULT_KS = (1, 5, 10, 20, 50, 200)
+DEFAULT_TEMPERATURES = (0.07, 0.1, 0.2)
+"""0.07 is the paper's."""
+
+MOST_QUERIES = 20_000
+"""Most images that are left out in turn when choosing; beyond it, evenly spaced ones are."""
+
+
+@dataclass(frozen=True)
+class KNN:
+    """The training images, ready to vote.
+
+    Attributes:
+        bank: M×D float32, rows of length 1 (or 0).
+        labels: (M,) int64 class numbers in [0, classes).
+        classes: number of classes, C.
+        k: how many neighbours vote; all of them where the bank holds fewer.
+        temperature: T, above 0; the smaller, the more the nearest ones count.
+    """
+
+    bank: Singles
+    labels: Whole
+    classes: int
+    k: int
+    temperature: float
+
+    @classmethod
+    def of(cls, features: Floats, labels: Whole, classes: int, k: int, temperature: float) -> KNN:
+        """From N×D training features of any length.
+
+        Raises:
+            DataError: features aren't finite, or labels don't fit them.
+            SettingsError: ``k`` is below 1, or ``temperature`` not above 0.
+        """
+        labels = checked_labels(labels, len(checked_features(features)), classes)
+        _check_settings([k], [temperature])
+        return cls(on_unit_sphere(features), labels, classes, min(k, len(labels)), float(temperature))
+
+    def scores(self, features: Floats) -> Singles:
+        """Share of the votes for each class, N×C float32, rows sum to 1, for N×D features."""
+        if features.ndim != 2 or features.shape[1] != self.bank.shape[1]:
+            raise DataError(
+                f"features of shape {features.shape} don't fit this kNN, whose bank has "
+                f"{self.bank.shape[1]} dimensions"
+            )
+        scores = np.empty((len(features), self.classes), dtype=np.float32)
+        for rows, similarities, neighbours in _nearest(on_unit_sphere(features), self.bank, self.k, None):
+            weights = _weights(similarities, self.temperature)
+            votes = _count(weights, self.labels[neighbours], self.classes)
+            scores[rows] = votes / votes.sum(axis=1, keepdims=True)
+        return scores
+
+    def predict(self, features: Floats) -> Whole:
+        """Class with the largest share, (N,) int64; the first of equals."""
+        return np.asarray(self.scores(features).argmax(axis=1), dtype=np.int64)
+
+
+def choose_knn(
+    train_features: Floats,
+    train_labels: Whole,
+    classes: int,
+    ks: Sequence[int] = DEFAULT_KS,
+    temperatures: Sequence[float] = DEFAULT_TEMPERATURES,
+) -> tuple[KNN, list[dict[str, float]]]:
+    """The k and temperature that do best when each training image is classified by all the others.
+
+    One pass over the similarities serves every k and temperature. Each k is lowered to the number of other
+    images. Equal accuracies: the smaller k, then the temperature given first.
+
+    Args:
+        train_features: N×D, N at least 2.
+        train_labels: (N,) class numbers in [0, classes).
+        classes: number of classes.
+        ks: numbers of neighbours to try, each at least 1.
+        temperatures: temperatures to try, each above 0.
+
+    Returns:
+        the kNN, and a row for each pair tried: ``k``, ``temperature``, ``cv_top1`` (leave-one-out, a
+        fraction).
+
+    Raises:
+        DataError, SettingsError: as `KNN.of`; also with fewer than two images, or nothing to try.
+    """
+    labels = checked_labels(train_labels, len(checked_features(train_features, at_least=2)), classes)
+    _check_settings(ks, temperatures)
+    bank = on_unit_sphere(train_features)
+    ks = sorted({min(k, len(bank) - 1) for k in ks})
+    temperatures = list(dict.fromkeys(float(t) for t in temperatures))
+    queries = evenly_spaced(len(bank), MOST_QUERIES)
+    correct = np.zeros((len(ks), len(temperatures)), dtype=np.int64)
+    for rows, similarities, neighbours in _nearest(bank[queries], bank, ks[-1], queries):
+        truth, neighbour_labels = labels[queries[rows]], labels[neighbours]
+        for t, temperature in enumerate(temperatures):
+            weights = _weights(similarities, temperature)
+            votes, begin = np.zeros((len(truth), classes)), 0
+            for i, k in enumerate(ks):
+                votes += _count(weights[:, begin:k], neighbour_labels[:, begin:k], classes)
+                correct[i, t] += np.sum(votes.argmax(axis=1) == truth)
+                begin = k
+    sweep = [
+        {"k": float(k), "temperature": temperature, "cv_top1": float(correct[i, t] / len(queries))}
+        for i, k in enumerate(ks)
+        for t, temperature in enumerate(temperatures)
+    ]
+    best = max(sweep, key=lambda row: row["cv_top1"])
+    return KNN(bank, labels, classes, int(best["k"]), best["temperature"]), sweep
+
+
+def _nearest(
+    queries: Singles, bank: Singles, k: int, left_out: Whole | None
+) -> Iterator[tuple[slice, Doubles, npt.NDArray[np.intp]]]:
+    """Tile by tile: rows of the queries, cosine of their k nearest in the bank, and which those are; nearest
+    first.
+
+    ``left_out``: (queries,) row of the bank that may not vote for each query.
+    """
+    step = max(1, TILE_NUMBERS // len(bank))
+    for begin in range(0, len(queries), step):
+        rows = slice(begin, min(begin + step, len(queries)))
+        similarities = queries[rows] @ bank.T
+        if left_out is not None:
+            similarities[np.arange(len(similarities)), left_out[rows]] = -np.inf
+        if k < len(bank):
+            nearest = np.argpartition(similarities, len(bank) - k, axis=1)[:, len(bank) - k :]
+        else:
+            nearest = np.broadcast_to(np.arange(len(bank)), similarities.shape)
+        cosines = np.take_along_axis(similarities, nearest, axis=1)
+        order = np.argsort(-cosines, axis=1, kind="stable")
+        cosines = np.take_along_axis(cosines, order, axis=1)
+        yield rows, cosines.astype(np.float64), np.take_along_axis(nearest, order, axis=1)
+
+
+def _weights(similarities: Doubles, temperature: float) -> Doubles:
+    # Relative to the nearest: the shares are the same, and exp() neither overflows nor makes every vote zero.
+    return np.asarray(np.exp((similarities - similarities[:, :1]) / temperature))
+
+
+def _count(weights: Doubles, labels: Whole, classes: int) -> Doubles:
+    """Sum of each row's weights by label: rows×classes."""
+    places = labels + np.arange(len(labels))[:, None] * classes
+    counts = np.bincount(places.ravel(), weights.ravel(), minlength=len(labels) * classes)
+    return np.asarray(counts, dtype=np.float64).reshape(len(labels), classes)
+
+
+def _check_settings(ks: Sequence[int], temperatures: Sequence[float]) -> None:
+    if not ks or min(ks) < 1:
+        raise SettingsError(f"kNN can't use k = {list(ks)}: at least one neighbour must vote")
+    if not temperatures or not min(temperatures) > 0:
+        raise SettingsError(f"kNN can't use temperature = {list(temperatures)}: it must be above 0")

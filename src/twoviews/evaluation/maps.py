@@ -1,0 +1,154 @@
+"""Features on a plane: PCA and t-SNE, and how far a map can be trusted.
+
+A map is for looking. Distances between groups on a t-SNE map say little, and neither map is read by a probe.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import eigh
+from sklearn.manifold import trustworthiness as sklearn_trustworthiness
+
+from twoviews.errors import DataError, SettingsError
+from twoviews.evaluation.arrays import Doubles, Floats, Singles, checked_features, evenly_spaced, one_thread
+
+DEFAULT_PERPLEXITY = 30.0
+DEFAULT_NEIGHBOURS = 10
+TSNE_INPUT_DIMENSIONS = 50
+"""Principal components that t-SNE sees, as van der Maaten & Hinton (2008, §4.2) reduce their data (to 30)."""
+
+FEWEST_IMAGES = 4
+"""t-SNE compares each image with at least three others."""
+
+MOST_EXACT_IMAGES = 20_000
+"""Up to here neighbours are found among all pairs: quicker than a search, and threads change nothing."""
+
+MOST_JUDGED_IMAGES = 3_000
+"""`trustworthiness` sorts all pairs of images; beyond this number evenly spaced images are judged."""
+
+
+class TsneMap(NamedTuple):
+    """points: N×2 float32; perplexity: the one used."""
+
+    points: Singles
+    perplexity: float
+
+
+def pca_map(features: Floats) -> tuple[Singles, Doubles]:
+    """The two principal components of N×D features.
+
+    The sign is fixed: each component's loading of largest size is positive. So the same features always give
+    the same map, and not its mirror image.
+
+    Returns:
+        points, N×2 float32, in the units of the features; and the fraction of the total variance that each
+        axis explains, (2,) float64 in [0, 1] (zeros if the features don't vary).
+
+    Raises:
+        DataError: features aren't finite, or there are fewer than two images.
+    """
+    points, variances, total = _principal_components(checked_features(features, at_least=2), 2)
+    return points.astype(np.float32), variances / total if total > 0 else np.zeros(2)
+
+
+def tsne_map(
+    features: Floats, perplexity: float = DEFAULT_PERPLEXITY, seed: int = 0, threads: int = 1
+) -> TsneMap:
+    """t-SNE (van der Maaten & Hinton 2008) in time linear in the images, by openTSNE (Poličar et al. 2024).
+
+    N×D features are reduced to 50 principal components; the map starts from the first two (Kobak & Berens
+    2019), so that its large-scale layout is the data's and not the seed's. Same features, seed and
+    perplexity: same map
+    (beyond 20,000 images, also the same number of threads).
+
+    Args:
+        features: N×D, N at least 4.
+        perplexity: about how many neighbours count for each image, at least 1; lowered to (N − 1) / 3 for
+            fewer than 3 × perplexity + 1 images.
+        seed: of the neighbour search beyond 20,000 images, and of the offsets that let equal images part.
+        threads: how many may work; −1 for all.
+
+    Raises:
+        DataError: features aren't finite, or there are fewer than four images.
+        SettingsError: ``perplexity`` is below 1.
+    """
+    checked_features(features, at_least=FEWEST_IMAGES)
+    if not perplexity >= 1.0:
+        raise SettingsError(f"t-SNE can't use perplexity {perplexity}: it must be at least 1")
+    import openTSNE  # slow to import, and needed here only
+
+    images = len(features)
+    used = min(float(perplexity), (images - 1) / 3)
+    inputs, _, total = _principal_components(features, max(2, min(TSNE_INPUT_DIMENSIONS, features.shape[1])))
+    # openTSNE's own PCA start divides by a deviation that is zero when a network has collapsed.
+    spread = max(float(inputs[:, 0].std()), np.finfo(np.float64).tiny)
+    offsets = np.random.default_rng(seed).standard_normal((images, 2))
+    start = (inputs[:, :2] / spread if total > 0 else np.zeros((images, 2))) * 1e-4 + offsets * 1e-6
+    tsne = openTSNE.TSNE(
+        perplexity=used,
+        initialization=start,
+        neighbors="exact" if images <= MOST_EXACT_IMAGES else "auto",
+        negative_gradient_method="auto",
+        n_jobs=threads,
+        random_state=seed,
+    )
+    points = np.asarray(tsne.fit(inputs), dtype=np.float32)
+    if not np.isfinite(points).all():
+        raise DataError(f"t-SNE of {images} images came out not finite: try another perplexity than {used:g}")
+    return TsneMap(points, used)
+
+
+def trustworthiness(features: Floats, points: Floats, k: int = DEFAULT_NEIGHBOURS) -> float:
+    """How many of the neighbours on a map are neighbours among the features (Venna & Kaski 2001), in [0, 1].
+
+    1: every image's k nearest on the map are among its k nearest by features. A random map is near 0.5. Of
+    more than 3,000 images, 3,000 evenly spaced ones are judged, among themselves.
+
+    Args:
+        features: N×D; Euclidean distances.
+        points: N×2, the map.
+        k: neighbours, at least 1; lowered to stay below N / 2.
+
+    Raises:
+        DataError: an array isn't finite, their lengths differ, or there are fewer than three images.
+    """
+    checked_features(features, at_least=3)
+    checked_features(points)
+    if len(points) != len(features):
+        raise DataError(f"a map of {len(points)} points doesn't belong to features of {len(features)} images")
+    if k < 1:
+        raise SettingsError(f"trustworthiness can't use k = {k}: at least one neighbour must be compared")
+    judged = evenly_spaced(len(features), MOST_JUDGED_IMAGES)
+    neighbours = min(k, (len(judged) - 1) // 2)
+    return float(
+        sklearn_trustworthiness(
+            features[judged].astype(np.float64), points[judged].astype(np.float64), n_neighbors=neighbours
+        )
+    )
+
+
+def _principal_components(features: Floats, count: int) -> tuple[Doubles, Doubles, float]:
+    """First ``count`` principal components N×count (zeros where there are fewer), their variances, all
+    variance."""
+    rows = features.astype(np.float64)
+    rows -= rows.mean(axis=0)
+    images, dimensions = rows.shape
+    available = min(count, images, dimensions)
+    points, variances = np.zeros((images, count)), np.zeros(count)
+    # The smaller of D×D and N×N has the same variances; one thread, so that cores don't change the last
+    # digit.
+    with one_thread():
+        if dimensions <= images:
+            found, axes = eigh(rows.T @ rows, subset_by_index=(dimensions - available, dimensions - 1))
+        else:
+            found, on_axes = eigh(rows @ rows.T, subset_by_index=(images - available, images - 1))
+            axes = rows.T @ on_axes
+            axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
+        axes = axes[:, ::-1]
+        largest = np.abs(axes).argmax(axis=0)
+        signs = np.where(axes[largest, np.arange(available)] < 0, -1.0, 1.0)
+        points[:, :available] = rows @ (axes * signs)
+    variances[:available] = np.maximum(found[::-1], 0.0)
+    return points, variances, float(np.sum(rows**2))

@@ -1,0 +1,115 @@
+"""Recipes: settings that were chosen for a data set, each with a card that says what to expect.
+
+A recipe changes defaults; ``--config`` and flags win over it. Keys are those of ``StudyCommand``; a stage's command
+takes the common keys and its own stage's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from twoviews.errors import SettingsError
+
+_STAGES = ("supervised", "pretrain", "features", "finetune")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Named settings and their card.
+
+    Attributes:
+        command: what to type.
+        machine: on what the minutes and accuracy were measured.
+        minutes: how long a study takes there, or None where it was not measured.
+        expected: test accuracy to expect, or "not yet measured".
+        settings: values of ``StudyCommand`` that differ from its defaults.
+    """
+
+    command: str
+    machine: str
+    minutes: float | None
+    expected: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+RECIPES: dict[str, Recipe] = {
+    "sample": Recipe(
+        command="twoviews study sample",
+        machine="2 cores with AVX512-BF16",
+        minutes=None,
+        expected="not yet measured",
+        settings={
+            "image_size": 32,
+            "backbone": "resnet18_w16",
+            "supervised": {"epochs": 60, "batch_size": 64, "base_lr": 0.8},
+            "pretrain": {
+                "epochs": 30,
+                "base_lr": 0.6,
+                "warmup_epochs": 2,
+                "view_size": 24,
+                "crop_scale": (0.2, 1.0),
+                "blur": 0.0,
+                "projection_hidden": 128,
+                "projection_width": 64,
+            },
+            "finetune": {"epochs": 60, "batch_size": 64, "base_lr": 0.8},
+        },
+    ),
+    "cifar10": Recipe(
+        command="twoviews study cifar10",
+        machine="one GPU",
+        minutes=None,
+        expected="not yet measured",
+        settings={
+            "image_size": 32,
+            "backbone": "resnet18",
+            "supervised": {"epochs": 100, "batch_size": 128},
+            "pretrain": {"epochs": 200, "batch_size": 512, "blur": 0.0, "grayscale": 0.1},
+            "finetune": {"epochs": 100, "batch_size": 128},
+        },
+    ),
+    "stl10": Recipe(
+        command="twoviews study stl10",
+        machine="one GPU",
+        minutes=None,
+        expected="not yet measured",
+        settings={"image_size": 96, "backbone": "resnet50"},
+    ),
+    "folder": Recipe(
+        command="twoviews study FOLDER",
+        machine="one GPU",
+        minutes=None,
+        expected="depends on the images",
+        settings={"image_size": 96, "backbone": "resnet50"},
+    ),
+    "folder-cpu": Recipe(
+        command="twoviews study FOLDER",
+        machine="any CPU; the epochs are fitted to half an hour",
+        minutes=30,
+        expected="depends on the images",
+        settings={"image_size": 64, "backbone": "resnet18", "minutes": 30},
+    ),
+}
+
+
+def recipe_name(data: str, *, has_gpu: bool) -> str:
+    """The recipe that goes with DATA."""
+    if data in RECIPES and not data.startswith("folder"):
+        return data
+    return "folder" if has_gpu else "folder-cpu"
+
+
+def recipe_settings(name: str, stage: str | None) -> dict[str, Any]:
+    """Settings of a recipe for a study (``stage`` None), or flat for one stage's command.
+
+    Raises:
+        SettingsError: there is no recipe of this name.
+    """
+    if name not in RECIPES:
+        raise SettingsError(f"--recipe {name}: no such recipe; there are {', '.join(RECIPES)}.")
+    settings = RECIPES[name].settings
+    if stage is None:
+        return dict(settings)
+    common = {key: value for key, value in settings.items() if key not in _STAGES}
+    return {**common, **settings.get(stage, {})}

@@ -1,0 +1,215 @@
+"""One offline HTML page from a run folder: no script, no network, every picture inside."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from twoviews import __version__
+from twoviews.files import write_text
+from twoviews.report import classes, pictures, tables
+from twoviews.report.source import STAGE_NAMES, Run, load
+from twoviews.report.style import showable
+from twoviews.report.verdict import verdict
+from twoviews.report.words import (
+    count,
+    dig,
+    duration,
+    items,
+    model_name,
+    number,
+    pair,
+    percent,
+    percent_range,
+    signed,
+)
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the page of a study, finished or not, or of a single stage.
+
+    Args:
+        run: the run folder; its files are described in docs/runs.md.
+        out: where the page goes; by default ``report.html`` in the run folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        DataError: ``run`` is not a folder that a run left.
+        ResourceError: the page can't be written.
+    """
+    found = load(run)
+    target = out or run / "report.html"
+    write_text(target, _template().render(**_content(found)))
+    return target
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Runs before escaping: names of files may hold bytes that no page can.
+        finalize=lambda value: (
+            showable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
+    )
+    return environment.get_template("template.html.j2")
+
+
+def _content(run: Run) -> dict[str, Any]:
+    """Everything the template shows."""
+    folder = run.folder.resolve()
+    named = folder.parent.name if folder.name in STAGE_NAMES else folder.name
+    name = str(dig(run.results, "data", "name") or dig(run.settings, "data") or named)
+    leaks, leak_count = tables.files(
+        run.data.get("leaks"),
+        {"split": "Split", "file": "File", "copy_of_split": "Copy of", "copy_of": "File there"},
+    )
+    skipped, skipped_count = tables.files(
+        run.data.get("skipped"), {"path": "File", "reason": "Why", "bytes": "Bytes"}
+    )
+    rows = classes.classes(run)
+    matrices, change = pictures.confusions(run)
+    shared, settings = tables.settings(run)
+    curves = pictures.classifier_curves(run)
+    return {
+        "version": __version__,
+        "title": f"{name}: did pretraining help?"
+        if run.kind == "study"
+        else f"{name}: {STAGE_NAMES[run.kind]}",
+        "eyebrow": f"{name} · {'SimCLR and a supervised baseline' if run.kind == 'study' else 'one stage'}",
+        "headline": "" if run.kind == "study" else STAGE_NAMES[run.kind],
+        "unfinished": run.unfinished,
+        "verdict": verdict(run.results),
+        "tiles": _tiles(run),
+        "summary": _summary(run),
+        "models": tables.models(run),
+        "dots": pictures.dots(run),
+        "where": _where(run),
+        "seeds": run.seeds,
+        "curves": curves,
+        "is_comparison": len(curves) == 2,
+        "pretraining": pictures.pretraining_curves(run),
+        "matrices": matrices,
+        "change": change,
+        "gains": classes.gains(rows),
+        "mistakes": classes.mistakes(run),
+        "classes": classes.class_table(rows),
+        "features": tables.features(run),
+        "groups": pictures.feature_maps(run),
+        "stage_pictures": _stage_pictures(run),
+        "views": _views(run),
+        "label_curve": tables.records(run.results.get("label_curve")),
+        "folds": tables.records(run.results.get("folds")),
+        "counts": tables.counts(run),
+        "leaks_removed": number(dig(run.results, "data", "leaks_removed")),
+        "leaks": leaks,
+        "leak_count": leak_count,
+        "skipped": skipped,
+        "skipped_count": skipped_count,
+        "notes": [str(note) for note in items(run.data.get("notes"))],
+        "shared_settings": shared,
+        "settings": settings,
+        "environment": tables.environment(run),
+        "times": tables.times(run),
+        "started": str(run.environment.get("started") or ""),
+        "commands": _commands(run),
+        # Last, because reading the other files may add to it.
+        "problems": run.problems,
+        "count": count,
+    }
+
+
+def _tiles(run: Run) -> list[dict[str, str]]:
+    """The few figures that the first screen shows large."""
+    tiles = []
+    for model in ("supervised", "finetuned"):
+        row = dig(run.results, "models", model)
+        if number(dig(row, "test_top1")) is not None:
+            range_ = percent_range(dig(row, "ci95"))
+            tiles.append(
+                {"name": model_name(model), "value": percent(dig(row, "test_top1")), "range": f"{range_}%"}
+            )
+    comparison = dig(run.results, "comparison", "finetuned_minus_supervised")
+    ends = pair(dig(comparison, "ci95")) or (None, None)
+    if number(dig(comparison, "points")) is not None:
+        range_ = " to ".join(signed(end) for end in ends)
+        tiles.append(
+            {"name": "Difference, points", "value": signed(dig(comparison, "points")), "range": range_}
+        )
+    return tiles
+
+
+def _summary(run: Run) -> list[tuple[str, str]]:
+    """The plain numbers of a single stage's own results."""
+    if run.kind in ("study", "features"):
+        return []
+    last = run.stages[run.kind].metrics[-1] if run.stages[run.kind].metrics else {}
+    found = {key: value for key, value in {**last, **run.results}.items() if key not in ("schema", "lr")}
+    shown = []
+    for key, value in found.items():
+        if number(value) is None:
+            continue
+        plain = count(value) if isinstance(value, int) else f"{value:.4g}".replace("-", "−")
+        text = percent(value) if "top1" in key else duration(value) if key == "seconds" else plain
+        shown.append((key.replace("_", " "), text))
+    return shown
+
+
+def _views(run: Run) -> pictures.Picture | None:
+    if "pretrain" not in run.stages:
+        return None
+    path = run.stages["pretrain"].folder / "logs" / "views.png"
+    return pictures.embed_file(path, "A strip of images and the augmented views made of them.", run.problems)
+
+
+def _stage_pictures(run: Run) -> list[pictures.Picture]:
+    """A classifier's confusion matrix of validation images, where the page is about that stage alone."""
+    if run.kind not in ("supervised", "finetune"):
+        return []
+    path = run.folder / "logs" / "confusion_matrix_validation.png"
+    found = pictures.embed_file(path, "Confusion matrix of the validation images.", run.problems)
+    return [found] if found else []
+
+
+def _where(run: Run) -> str:
+    """The stage whose classifier to take, by the verdict; none of two that can't be told apart."""
+    answer = verdict(run.results)
+    if answer is None or run.kind != "study":
+        return ""
+    return {"helped": "finetune", "hurt": "supervised"}.get(answer.kind, "")
+
+
+def _path(run: Run) -> str:
+    """The run folder as a command takes it, without the folders above the one commands run in."""
+    folder = run.folder.resolve()
+    try:
+        return folder.relative_to(Path.cwd()).as_posix() or "."
+    except ValueError:
+        return folder.name
+
+
+def _commands(run: Run) -> list[tuple[str, str]]:
+    """Commands to do it again, each with what it is for."""
+    path = _path(run)
+    commands = []
+    if run.environment.get("command"):
+        commands.append((str(run.environment["command"]), "as it was run"))
+    if run.settings:
+        command = "study" if run.kind == "study" else run.kind
+        settings = shlex.quote(f"{path}/settings.yaml")
+        commands.append((f"twoviews {command} --config {settings} --new", "every setting as it was resolved"))
+    commands.append((f"twoviews report {shlex.quote(path)}", "this page"))
+    where = _where(run)
+    if where:
+        stage = f"{path}/{run.seeds[0]}/{where}" if run.seeds else f"{path}/{where}"
+        commands.append((f"twoviews predict {shlex.quote(stage)} FOLDER", "classes of your own images"))
+    return commands

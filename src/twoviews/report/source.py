@@ -1,0 +1,243 @@
+"""What a run folder says, read with forgiveness: a missing or damaged file is noted, never fatal."""
+
+from __future__ import annotations
+
+import csv
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from twoviews.errors import DataError
+from twoviews.files import finite, read_json, read_json_lines, safe_cell
+from twoviews.report.words import dig, number
+
+STAGES = ("supervised", "pretrain", "features", "finetune", "test")
+STAGE_NAMES = {
+    "supervised": "Supervised baseline",
+    "pretrain": "SimCLR pretraining",
+    "features": "Feature quality check",
+    "finetune": "Fine-tuning",
+    "test": "Test",
+}
+
+
+@dataclass
+class Stage:
+    """One stage's folder: its rows an epoch and what it wrote when it was done."""
+
+    name: str
+    folder: Path
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    timing: list[dict[str, Any]] = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Maps:
+    """Coordinates of images on several maps, with the class of each image."""
+
+    points: dict[str, NDArray[np.float64]]
+    labels: NDArray[np.int64]
+    class_names: list[str]
+    ids: list[str]
+
+
+@dataclass
+class Run:
+    """Everything the page is made of."""
+
+    folder: Path
+    kind: str
+    results: dict[str, Any]
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    data: dict[str, Any]
+    stages: dict[str, Stage]
+    seeds: list[str]
+    unfinished: list[str]
+    problems: list[str]
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of the confusion matrices' rows."""
+        names = dig(self.results, "data", "classes")
+        if isinstance(names, list):
+            return [str(name) for name in names]
+        for model in (dig(self.results, "models") or {}).values():
+            rows = dig(model, "per_class")
+            if isinstance(rows, list):
+                return [str(dig(row, "class")) for row in rows]
+        return []
+
+    def maps(self, stage: str) -> Maps | None:
+        """The maps of ``features`` or ``test``; None where a file is missing or they don't fit together."""
+        if stage not in self.stages:
+            return None
+        folder = self.stages[stage].folder
+        rows = self.table(folder / "index.csv")
+        try:
+            with np.load(folder / "maps.npz", allow_pickle=False) as archive:
+                points = {name: np.asarray(archive[name], dtype=np.float64) for name in archive.files}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            self.problems.append(f"{stage}/maps.npz can't be read ({error})")
+            return None
+        fitting = {name: places for name, places in points.items() if places.shape == (len(rows), 2)}
+        if len(fitting) < len(points):
+            self.problems.append(f"{stage}/maps.npz and {stage}/index.csv have different numbers of rows")
+        names = self.class_names or sorted({row.get("label", "") for row in rows})
+        places = {safe_cell(name): i for i, name in enumerate(names)}
+        labels = np.array([places.get(row.get("label", ""), -1) for row in rows], dtype=np.int64)
+        return Maps(fitting, labels, names, [row.get("id", "") for row in rows]) if fitting else None
+
+    def table(self, path: Path) -> list[dict[str, str]]:
+        """Rows of a CSV file; none where it is missing."""
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                return list(csv.DictReader(stream))
+        except FileNotFoundError:
+            return []
+        except (OSError, csv.Error) as error:
+            self.problems.append(f"{path.name} can't be read ({error})")
+            return []
+
+
+def load(folder: Path) -> Run:
+    """Read a study's folder, or that of a single stage.
+
+    Raises:
+        DataError: there is no such folder, or nothing in it was left by a run.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"There is no run folder {folder}; name one that `twoviews study` or a stage command made."
+        )
+    problems: list[str] = []
+    results = _mapping(folder / "results.json", problems)
+    environment = _mapping(folder / "environment.json", problems)
+    settings = _settings(folder / "settings.yaml", problems)
+    data = _mapping(folder / "data.json", problems)
+    seeds = sorted((path for path in folder.glob("seed*") if re.fullmatch(r"seed\d+", path.name)), key=_seed)
+    bases = seeds or [folder]
+    is_study = any((base / stage).is_dir() for base in bases for stage in STAGES)
+    kind = "study" if is_study else _stage_kind(folder, environment, results)
+    if not kind:
+        if not settings and not environment:
+            raise DataError(
+                f"{folder} holds no run: neither stages nor metrics.jsonl, results.json or settings.yaml."
+            )
+        kind = "study"
+    if kind == "study":
+        stages = {
+            name: _stage(name, bases[0] / name, problems) for name in STAGES if (bases[0] / name).is_dir()
+        }
+        unfinished = [] if results else _unfinished(bases, settings)
+        if not results:
+            results = _pieced_together(stages)
+    else:
+        stages = {kind: _stage(kind, folder, problems)}
+        unfinished = [] if results else [_state(stages[kind], settings)]
+        if kind == "features":
+            results = {"features": results.get("features", results)}
+    models = results.get("models")
+    if models is not None:
+        entries = models.items() if isinstance(models, dict) else ()
+        results["models"] = {name: row for name, row in entries if isinstance(row, dict)}
+    names = [seed.name for seed in seeds]
+    return Run(folder, kind, results, settings, environment, data, stages, names, unfinished, problems)
+
+
+def _seed(path: Path) -> int:
+    return int(path.name[4:])
+
+
+def _mapping(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        found = finite(read_json(path))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        problems.append(f"{path.name} can't be read ({error})")
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _settings(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, yaml.YAMLError) as error:
+        problems.append(f"{path.name} can't be read ({str(error).splitlines()[0]})")
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """One row an epoch: a run that was resumed may hold an epoch twice, and the later row counts."""
+    rows = [
+        row for row in read_json_lines(path) if isinstance(row, dict) and number(row.get("epoch")) is not None
+    ]
+    latest = {row["epoch"]: finite(row) for row in rows}
+    return [latest[epoch] for epoch in sorted(latest)]
+
+
+def _stage(name: str, folder: Path, problems: list[str]) -> Stage:
+    metrics, timing = _rows(folder / "metrics.jsonl"), _rows(folder / "timing.jsonl")
+    return Stage(name, folder, metrics, timing, _mapping(folder / "results.json", problems))
+
+
+def _stage_kind(folder: Path, environment: dict[str, Any], results: dict[str, Any]) -> str:
+    """Which stage left this folder: by its files, its command or its name."""
+    if (folder / "predictions.csv").exists() or "comparison" in results:
+        return "test"
+    if (folder / "clusters.csv").exists():
+        return "features"
+    words = str(environment.get("command", "")).split()
+    named = next((stage for stage in STAGES if stage in words[1:2] or folder.name.split("-")[0] == stage), "")
+    rows = _rows(folder / "metrics.jsonl")
+    if rows and "train_loss" in rows[-1]:
+        return "finetune" if named == "finetune" else "supervised"
+    return "pretrain" if rows else named
+
+
+def _state(stage: Stage, settings: dict[str, Any]) -> str:
+    """How far a stage got."""
+    epochs = number(dig(settings, stage.name, "epochs")) or number(settings.get("epochs"))
+    if not stage.metrics:
+        return f"{stage.name} (stopped before its first epoch ended)" if epochs else f"{stage.name} (begun)"
+    last = stage.metrics[-1]
+    total = f" of {epochs:.0f}" if epochs else ""
+    step = number(last.get("step"))
+    return f"{stage.name} (stopped after epoch {last['epoch']}{total}" + (
+        f", step {step:,.0f})" if step else ")"
+    )
+
+
+def _unfinished(bases: list[Path], settings: dict[str, Any]) -> list[str]:
+    """The stages of a study without a result, each with how far it got."""
+    states = []
+    for base in bases:
+        seed = f"{base.name}/" if len(bases) > 1 or base.name.startswith("seed") else ""
+        for name in STAGES:
+            if (base / name / "results.json").exists():
+                continue
+            known = (base / name).is_dir()
+            states.append(seed + (_state(_stage(name, base / name, []), settings) if known else name))
+    return states or ["the study's own results.json"]
+
+
+def _pieced_together(stages: dict[str, Stage]) -> dict[str, Any]:
+    """What finished stages say while the study has no results of its own."""
+    results = dict(stages["test"].results) if "test" in stages else {}
+    features = stages["features"].results if "features" in stages else {}
+    if features and "features" not in results:
+        results["features"] = features.get("features", features)
+    return results

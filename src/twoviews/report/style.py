@@ -1,0 +1,150 @@
+"""How every figure looks, and how it becomes a file: one type size, one palette, no pyplot state."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from matplotlib import font_manager, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from twoviews.files import write_atomically
+
+P = ParamSpec("P")
+
+# Petroff's ten: told apart with any of the common colour vision deficiencies, and in grey by lightness.
+PALETTE = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
+# With more than ten classes the colours come round again with another shape: 100 pairs in all.
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", ">")
+
+INK, MUTED, RULE = "#22262b", "#5b626b", "#dcdfe3"
+BLUE, ORANGE = "#2466a8", "#c4560f"
+
+# Inches. A page shows two HALF figures beside each other, or three THIRDs; type stays legible on a phone.
+HALF, THIRD, FULL = 4.8, 3.15, 9.8
+
+_FALLBACK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+    "Noto Sans",
+    "Noto Sans Arabic",
+    "Noto Sans Devanagari",
+)
+
+
+@functools.lru_cache(maxsize=1)
+def _settings() -> Any:
+    installed = set(font_manager.get_font_names())
+    return {
+        # DejaVu comes with matplotlib, so figures look the same everywhere; others add its missing scripts.
+        "font.family": ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)],
+        "font.size": 9.5,
+        "text.color": INK,
+        # A class may be called "$5": names are text, never formulas.
+        "text.parse_math": False,
+        "text.usetex": False,
+        "axes.titlesize": 10.5,
+        "axes.titlelocation": "left",
+        "axes.titlepad": 8,
+        "axes.labelsize": 9.5,
+        "axes.labelcolor": MUTED,
+        "axes.edgecolor": "#9aa1aa",
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "grid.color": RULE,
+        "grid.linewidth": 0.7,
+        "xtick.color": "#9aa1aa",
+        "ytick.color": "#9aa1aa",
+        "xtick.labelcolor": MUTED,
+        "ytick.labelcolor": MUTED,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "xtick.major.size": 3,
+        "ytick.major.size": 0,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+        "lines.linewidth": 1.8,
+        "lines.solid_capstyle": "round",
+        "figure.facecolor": "white",
+        "svg.fonttype": "path",
+        "svg.hashsalt": "twoviews",
+    }
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Run a drawing function with the figures' style, leaving matplotlib's own settings as they were."""
+
+    @functools.wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context(_settings()):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+# Control characters, half surrogate pairs, direction overrides: invalid in XML, or able to reorder text.
+_UNSHOWABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def showable(text: str) -> str:
+    """The text with characters that no page or picture can carry replaced by �."""
+    return _UNSHOWABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def short(name: object, longest: int = 18) -> str:
+    """A name in one line for use in a figure; of a long one the middle is left out, since ends tell apart."""
+    text = " ".join(showable(str(name)).split())
+    return text if len(text) <= longest else f"{text[: longest - 1 - longest // 3]}…{text[-(longest // 3) :]}"
+
+
+def sheet(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A new figure of so many inches, and its axes row by row."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, [axis for row in axes for axis in row]
+
+
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write the figure as a PNG file, whole or not at all.
+
+    Raises:
+        ResourceError: the disk is full or read-only.
+    """
+    with rc_context(_settings()):
+        write_atomically(
+            path, lambda stream: figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+        )
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG without a background; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    with rc_context(_settings()):
+        figure.savefig(
+            stream, format="svg", dpi=144, transparent=True, metadata={"Date": None, "Creator": None}
+        )
+    return stream.getvalue()

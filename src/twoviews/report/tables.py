@@ -1,0 +1,219 @@
+"""The page's tables: models, features, data, settings, times."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twoviews.report.pictures import confusion
+from twoviews.report.source import STAGE_NAMES, STAGES, Run
+from twoviews.report.words import (
+    NONE,
+    count,
+    dig,
+    duration,
+    items,
+    joined,
+    model_name,
+    number,
+    percent,
+    percent_range,
+)
+
+_MOST_FILES = 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header; the first column names the row."""
+
+    header: list[str]
+    rows: list[list[str]]
+    caption: str = ""
+    is_numeric: bool = True
+
+
+def models(run: Run) -> Table | None:
+    """Every model's accuracy, with the protocol as caption."""
+    found = dig(run.results, "models") or {}
+    if not found:
+        return None
+    several = len(items(run.results.get("seeds"))) > 1
+    header = ["Model", "Test accuracy", "95% interval", "Macro F1", "Validation"]
+    rows = []
+    for name, row in found.items():
+        cells = [model_name(name), percent(dig(row, "test_top1")), percent_range(dig(row, "ci95"))]
+        cells += [percent(dig(row, "macro_f1")), percent(dig(row, "val_top1"))]
+        if several:
+            each = items(dig(row, "per_seed"))
+            cells += [percent(dig(row, "std")), "  ".join(percent(value) for value in each) or NONE]
+        rows.append(cells)
+    notes = [str(run.results["protocol"])] if run.results.get("protocol") else []
+    methods = dict.fromkeys(str(method) for row in found.values() if (method := dig(row, "ci95_method")))
+    if methods:
+        notes.append(f"95% interval of each model: {joined([*methods])}.")
+    method = dig(run.results, "comparison", "finetuned_minus_supervised", "ci95_method")
+    if method:
+        notes.append(f"95% interval of the difference: {method}.")
+    guess = _majority(run)
+    if guess is not None:
+        notes.append(f"Always naming the most frequent class would give {percent(guess)}.")
+    return Table(header + (["Std", "Each seed"] if several else []), rows, " ".join(notes))
+
+
+def _majority(run: Run) -> float | None:
+    for name in dig(run.results, "models") or {}:
+        table = confusion(run, name)
+        if table is not None and table.sum():
+            return float(table.sum(axis=1).max() / table.sum())
+    return None
+
+
+def features(run: Run) -> Table | None:
+    """Frozen features without fine-tuning, against an untrained backbone and against chance."""
+    found = dig(run.results, "features")
+    if not isinstance(found, Mapping):
+        return None
+    untrained = dig(found, "random_init") or {}
+    rows = [
+        [
+            "Linear probe, accuracy",
+            dig(found, "linear_probe", "val_top1"),
+            dig(untrained, "linear_probe_val_top1"),
+            None,
+        ],
+        ["kNN, accuracy", dig(found, "knn", "val_top1"), dig(untrained, "knn_val_top1"), None],
+    ]
+    for key, name in (("accuracy", "k-means, accuracy"), ("nmi", "k-means, NMI"), ("ari", "k-means, ARI")):
+        kmeans = dig(found, "kmeans") or {}
+        rows.append([name, dig(kmeans, key), dig(kmeans, "random_init", key), dig(kmeans, f"{key}_shuffled")])
+    cells = [
+        [str(name), *(percent(v) if "accuracy" in str(name) else _decimal(v) for v in values)]
+        for name, *values in rows
+        if any(number(value) is not None for value in values)
+    ]
+    strength, neighbours = number(dig(found, "linear_probe", "c")), number(dig(found, "knn", "k"))
+    chosen = [f"C = {strength:g} for the probe"] if strength else []
+    chosen += [f"k = {neighbours:.0f} for kNN"] if neighbours else []
+    caption = "Probe and kNN on validation images, k-means on training and validation images."
+    caption += f" Chosen: {joined(chosen)}." if chosen else ""
+    return Table(["", "SimCLR", "Untrained", "Shuffled labels"], cells, caption) if cells else None
+
+
+def _decimal(value: Any) -> str:
+    found = number(value)
+    # Adding zero turns the -0.0 that rounding leaves into 0.0.
+    return NONE if found is None else f"{round(found, 3) + 0.0:.3f}".replace("-", "−")
+
+
+def records(value: Any) -> Table | None:
+    """A list of objects as it stands, such as the label curve or the folds."""
+    if not isinstance(value, list) or not value or not all(isinstance(row, Mapping) for row in value):
+        return None
+    keys = list(dict.fromkeys(str(key) for row in value for key in row))
+    rows = [[_plain(row.get(key), "top1" in key) for key in keys] for row in value]
+    return Table([key.replace("_", " ") for key in keys], rows)
+
+
+def _plain(value: Any, is_share: bool = False) -> str:
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return percent(value) if is_share else f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(item, is_share) for item in value) or NONE
+    return str(value)
+
+
+def counts(run: Run) -> Table | None:
+    """How many images each split holds."""
+    found = dig(run.results, "data", "counts")
+    if not isinstance(found, Mapping):
+        return None
+    return Table(["Split", "Images"], [[str(name), count(value)] for name, value in found.items()])
+
+
+def files(rows: Any, columns: Mapping[str, str]) -> tuple[Table | None, int]:
+    """The first of a list of files with what is wrong with each, and how many there are."""
+    found = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    cells = [[_plain(row.get(key)) for key in columns] for row in found[:_MOST_FILES]]
+    more = f"The first {_MOST_FILES} of {len(found):,}." if len(found) > _MOST_FILES else ""
+    return (Table([*columns.values()], cells, more, is_numeric=False) if cells else None), len(found)
+
+
+def settings(run: Run) -> tuple[Table | None, Table | None]:
+    """Settings that all stages share, and those of each stage side by side."""
+    common, stages = {}, {}
+    for key, value in run.settings.items():
+        if isinstance(value, Mapping):
+            stages[str(key)] = value
+        else:
+            common[str(key)] = value
+    shared = Table(
+        ["Setting", "Value"], [[key, _plain(value)] for key, value in common.items()], is_numeric=False
+    )
+    keys = list(dict.fromkeys(str(key) for values in stages.values() for key in values))
+    rows = [[key, *(_setting(values, key) for values in stages.values())] for key in keys]
+    each = Table(["Setting", *stages], rows, is_numeric=False)
+    return shared if common else None, each if rows else None
+
+
+def _setting(values: Mapping[str, Any], key: str) -> str:
+    if key not in values:
+        return ""
+    value = values[key]
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
+    return _plain(value)
+
+
+def times(run: Run) -> Table | None:
+    """How long each stage took, and how fast it went."""
+    rows = []
+    for name in STAGES:
+        timing = run.stages[name].timing if name in run.stages else []
+        seconds = number(dig(run.results, "seconds", name))
+        measured = [value for row in timing if (value := number(row.get("seconds"))) is not None]
+        if seconds is None and measured:
+            seconds = sum(measured)
+        rates = [value for row in timing if (value := number(row.get("images_per_second"))) is not None]
+        rate = statistics.median(rates) if rates else None
+        if name == "pretrain":
+            rate = number(dig(run.results, "speed", "pretrain_images_per_second")) or rate
+        if seconds is not None or rate is not None:
+            epochs = (
+                str(len(run.stages[name].metrics)) if name in run.stages and run.stages[name].metrics else ""
+            )
+            rows.append([STAGE_NAMES[name], epochs, duration(seconds), count(rate) if rate else ""])
+    total = number(dig(run.results, "seconds", "total"))
+    if total is not None:
+        rows.append(["All", "", duration(total), ""])
+    return (
+        Table(
+            ["Stage", "Epochs", "Time", "Images/s"],
+            rows,
+            "Images/s of pretraining as the run reports it, of other stages the median of the epochs.",
+        )
+        if rows
+        else None
+    )
+
+
+def environment(run: Run) -> Table | None:
+    """Versions and machine, as ``environment.json`` lists them."""
+    rows = [
+        [key, _plain(value)]
+        for key, value in run.environment.items()
+        if key not in ("machine", "command", "started") and isinstance(value, (str, int, float))
+    ]
+    machine = dig(run.environment, "machine")
+    units = {"memory_gb": ("memory", " GB")}
+    for key, value in machine.items() if isinstance(machine, Mapping) else ():
+        if isinstance(value, (str, int, float)):
+            name, unit = units.get(key, (key, ""))
+            rows.append([name, _plain(value) + unit])
+    return Table(["", ""], rows, is_numeric=False) if rows else None

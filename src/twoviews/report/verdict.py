@@ -1,0 +1,114 @@
+"""The answer in one sentence, from the numbers of ``results.json`` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twoviews.report.words import count, dig, items, number, p_value, pair, signed
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer: its kind (helped, hurt, unclear, untested), how it opens, the sentence, what to add."""
+
+    kind: str
+    lead: str
+    sentence: str
+    detail: str
+
+
+def _kind(points: float, interval: tuple[float, float] | None, p: float | None, seeds: int) -> str:
+    """Which way the evidence points: interval and test must agree; for several seeds the interval decides."""
+    signs = []
+    if interval is not None:
+        signs.append(1 if interval[0] > 0 else -1 if interval[1] < 0 else 0)
+    if p is not None and (seeds == 1 or interval is None):
+        signs.append((points > 0) - (points < 0) if p < 0.05 else 0)
+    if not signs:
+        return "untested"
+    if len(set(signs)) > 1:
+        return "split"
+    return {1: "helped", -1: "hurt", 0: "unclear"}[signs[0]]
+
+
+_LEADS = {
+    "helped": "Pretraining helped",
+    "hurt": "Pretraining hurt",
+    "unclear": "No difference that this test can see",
+    "split": "Too close to call",
+    "untested": "A difference without a test",
+}
+
+
+def verdict(results: Mapping[str, Any]) -> Verdict | None:
+    """The answer that a study's numbers give, or None while there is nothing to compare."""
+    comparison = dig(results, "comparison", "finetuned_minus_supervised") or {}
+    before, after = (
+        number(dig(results, "models", name, "test_top1")) for name in ("supervised", "finetuned")
+    )
+    points = number(dig(comparison, "points"))
+    if points is None and before is not None and after is not None:
+        points = 100 * (after - before)
+    if points is None:
+        return None
+    seeds = max(len(items(results.get("seeds"))), 1)
+    interval, p = pair(dig(comparison, "ci95")), number(dig(comparison, "mcnemar_p"))
+    kind = _kind(points, interval, p, seeds)
+    # One digit, unless it would print a bound or a difference that isn't zero as zero.
+    values = [points, *(interval or ())]
+    digits = 2 if any(value and abs(value) < 0.05 for value in values) else 1
+
+    scope = (
+        "for this pair of models, test accuracy" if seeds == 1 else f"over {seeds} seeds, mean test accuracy"
+    )
+    if points == 0:
+        change = f"{scope} is the same with SimCLR pretraining as without"
+    else:
+        side = "higher" if points > 0 else "lower"
+        size = f"{abs(points):.{digits}f} percentage points"
+        change = f"{scope} is {size} {side} with SimCLR pretraining than without"
+    facts = []
+    if interval is not None:
+        facts.append(f"95% interval {signed(interval[0], digits)} to {signed(interval[1], digits)}")
+    facts.extend(_tests(comparison, p, seeds))
+    images = number(dig(results, "data", "counts", "test"))
+    if images:
+        facts.append(f"{count(images)} test images")
+    sentence = change + (f" ({'; '.join(facts)})" if facts else "")
+    if kind == "unclear" and interval is not None:
+        low, high = (_shift(end, digits) for end in interval)
+        sentence += f"; anything from {low} to {high} fits these results"
+    return Verdict("unclear" if kind == "split" else kind, _LEADS[kind], sentence + ".", _detail(kind, seeds))
+
+
+def _shift(value: float, digits: int) -> str:
+    return f"{abs(value):.{digits}f} points {'lost' if value < 0 else 'gained'}"
+
+
+def _tests(comparison: Mapping[str, Any], p: float | None, seeds: int) -> list[str]:
+    each = [
+        found
+        for value in items(dig(comparison, "mcnemar_p_per_seed"))
+        if (found := number(value)) is not None
+    ]
+    if seeds > 1 and len(each) > 1:
+        return [f"McNemar p < 0.05 for {sum(value < 0.05 for value in each)} of {len(each)} seeds"]
+    return [] if p is None else [f"McNemar {p_value(p)}"]
+
+
+def _detail(kind: str, seeds: int) -> str:
+    parts = []
+    if kind == "split":
+        parts.append("The interval and McNemar's test fall on different sides of the 5% line.")
+    if kind == "untested":
+        parts.append("No interval and no p-value were recorded, so this may be chance.")
+    if seeds == 1 and kind != "untested":
+        parts.append(
+            "Both models classified the same images, so the comparison is paired. It covers chance in which"
+            " images were tested, not in training: another seed gives another pair of models."
+        )
+    if kind in ("unclear", "split"):
+        parts.append("More test images, or more seeds, would show smaller differences.")
+    return " ".join(parts)

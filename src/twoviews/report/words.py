@@ -1,0 +1,104 @@
+"""How names and numbers are written on the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NONE = "–"
+
+MODEL_NAMES = {
+    "supervised": "Supervised baseline",
+    "finetuned": "SimCLR, fine-tuned",
+    "linear_probe": "SimCLR, linear probe",
+    "knn": "SimCLR, kNN",
+    "random_init_linear_probe": "Untrained, linear probe",
+    "imagenet_finetuned": "ImageNet weights, fine-tuned",
+}
+
+
+def model_name(name: str) -> str:
+    """A model of ``results.json`` as people call it."""
+    return MODEL_NAMES.get(name, name.replace("_", " "))
+
+
+def dig(value: Any, *keys: str) -> Any:
+    """What lies under these keys, or None where a level is missing or of another kind."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def items(value: Any) -> list[Any]:
+    """A list as it is; nothing where there is no list."""
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def pair(value: Any) -> tuple[float, float] | None:
+    """The two ends of an interval, or None."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        return None
+    low, high = number(value[0]), number(value[1])
+    return None if low is None or high is None else (low, high)
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """A fraction as percent: 0.614 → 61.4%."""
+    found = number(value)
+    return NONE if found is None else f"{100 * found:.{digits}f}%"
+
+
+def percent_range(value: Any) -> str:
+    """An interval of fractions in percent: 59.2 – 63.6."""
+    ends = pair(value)
+    return NONE if ends is None else f"{100 * ends[0]:.1f} – {100 * ends[1]:.1f}"
+
+
+def signed(value: Any, digits: int = 1) -> str:
+    """A number with its sign, and a true minus: +6.4."""
+    found = number(value)
+    if found is None:
+        return NONE
+    text = f"{found:+.{digits}f}"
+    return text[1:] if not float(text) else text.replace("-", "−")
+
+
+def count(value: Any) -> str:
+    """A whole number with thousands apart: 10,000."""
+    found = number(value)
+    return NONE if found is None else f"{found:,.0f}"
+
+
+def p_value(value: Any) -> str:
+    """How a p-value is quoted: p = 0.031, p < 0.001."""
+    found = number(value)
+    if found is None:
+        return f"p {NONE}"
+    return "p < 0.001" if found < 0.001 else f"p = {found:.3f}" if found < 0.1 else f"p = {found:.2f}"
+
+
+def duration(value: Any) -> str:
+    """Seconds as people say them: 45 s, 3 min 20 s, 1 h 12 min."""
+    found = number(value)
+    if found is None:
+        return NONE
+    if found < 59.5:
+        return f"{found:.0f} s" if found >= 10 else f"{found:.1f} s"
+    seconds = round(found)
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    minutes = round(found / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

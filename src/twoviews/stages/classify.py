@@ -1,0 +1,178 @@
+"""Training classifiers: the supervised baseline and fine-tuning, which differ in where the backbone comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from twoviews.errors import CheckpointError, DataError
+from twoviews.evaluation.classification import confusion_counts
+from twoviews.files import read_json_lines
+from twoviews.model.resnet50 import Classifier, freeze
+from twoviews.report.confusion import confusion_matrix
+from twoviews.report.figures import classifier_curves
+from twoviews.report.style import save
+from twoviews.settings import FinetuneCommand, SupervisedCommand
+from twoviews.stages.folders import newest_run
+from twoviews.stages.probe_files import load_probe
+from twoviews.stages.setup import (
+    Shared,
+    about_model,
+    new_backbone,
+    open_run,
+    plan,
+    prepare,
+    say_counts,
+    say_finished,
+    say_model,
+)
+from twoviews.stages.tasks import SELECT_FROM, classifier_task
+from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.train import train
+from twoviews.trainers.validate import forward_all, validate
+from twoviews.trainers.weights import save_weights
+
+
+def run_supervised(settings: SupervisedCommand, shared: Shared | None = None) -> Path:
+    """Train the baseline from random weights on the labelled images; returns its run folder."""
+    shared = shared or _announced(prepare(settings))
+    run = open_run("supervised", settings, shared)
+    if not run.finished:
+        backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=settings.init)
+        _train_classifier("supervised", settings, shared, run, Classifier(backbone, _classes(shared)))
+    else:
+        say_finished("supervised", run)
+    run.release()
+    return run.path
+
+
+def run_finetune(settings: FinetuneCommand, shared: Shared | None = None) -> Path:
+    """Fine-tune pretrained weights on the labelled images; returns the run folder."""
+    shared = shared or _announced(prepare(settings))
+    run = open_run("finetune", settings, shared)
+    if run.finished:
+        say_finished("finetune", run)
+        run.release()
+        return run.path
+    init = settings.init or str(backbone_file(settings.run))
+    backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
+    classifier = Classifier(backbone, _classes(shared))
+    if settings.probe_start:
+        _start_from_probe(classifier, settings, init)
+    if settings.freeze_backbone:
+        freeze(backbone)
+    _train_classifier("finetune", settings, shared, run, classifier, settings.backbone_lr_scale)
+    run.release()
+    return run.path
+
+
+def backbone_file(run: Path | None) -> Path:
+    """The weights file that RUN names: itself, or the backbone of a pretraining run or study.
+
+    Raises:
+        CheckpointError: the folder holds no pretrained backbone.
+    """
+    if run is None:
+        run = newest_run("models/backbone.safetensors", "pretraining run")
+    if run.is_file():
+        return run
+    for place in (run, run / "pretrain"):
+        if (place / "models/backbone.safetensors").exists():
+            return place / "models/backbone.safetensors"
+    raise CheckpointError(f"{run} holds no models/backbone.safetensors; name a finished pretraining run.")
+
+
+def _announced(shared: Shared) -> Shared:
+    if shared.engine.is_first:
+        say_counts(shared.splits)
+    return shared
+
+
+def _classes(shared: Shared) -> int:
+    if not shared.can_train:
+        raise DataError(f"{shared.splits.name} has no labelled training images; add train/<class>/.")
+    return len(shared.splits.class_names)
+
+
+def _start_from_probe(classifier: Classifier, settings: FinetuneCommand, init: str) -> None:
+    """Fold the probe's standardisation into the head's weights, so that both give the same logits."""
+    run = Path(init).parent.parent
+    for place in (run.parent / "features", run, run / "features"):
+        if (place / "linear_probe.safetensors").exists():
+            probe = load_probe(place / "linear_probe.safetensors")
+            break
+    else:
+        raise CheckpointError(
+            f"--probe-start: no linear_probe.safetensors beside {run}; run `twoviews features` first."
+        )
+    weight = probe.weight / probe.scale
+    with torch.no_grad():
+        classifier.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
+        classifier.head.bias.copy_(torch.from_numpy(probe.bias - weight @ probe.mean))
+
+
+def _train_classifier(
+    name: str,
+    settings: Any,
+    shared: Shared,
+    run: RunFolder,
+    classifier: Classifier,
+    backbone_lr_scale: float = 1.0,
+) -> None:
+    engine = shared.engine
+    say_model(name, settings, classifier, shared)
+    task = classifier_task(
+        name, settings, shared, classifier, seed=settings.seed, backbone_lr_scale=backbone_lr_scale
+    )
+    settings = plan(task, settings, shared, run)
+    train(task, settings, engine, run, seed=settings.seed)
+    if engine.is_first:
+        _finish(settings, shared, run, task.module)
+    engine.barrier()
+
+
+def _finish(settings: Any, shared: Shared, run: RunFolder, module: nn.Module) -> None:
+    """Weights, pictures and results of a trained classifier."""
+    splits = shared.splits
+    names = list(splits.class_names)
+    about = about_model(settings, shared, class_names=names)
+    save_weights(run.models / "classifier.safetensors", classifier_tensors(module), about)
+    rows = read_json_lines(run.metrics)
+    save(classifier_curves(rows), run.logs / "curves.png")
+    logits = forward_all(module, splits.val, shared.normalisation, shared.engine)
+    assert splits.val.labels is not None
+    counts = confusion_counts(splits.val.labels, logits.argmax(axis=1), len(names))
+    save(confusion_matrix(counts, names, "Validation"), run.logs / "confusion_matrix_validation.png")
+    val = validate(module, splits.val, shared.normalisation, shared.engine)
+    seconds = run.seconds()
+    run.finish(
+        {
+            **val,
+            "epochs": settings.epochs,
+            "model_of_epoch": next(
+                (
+                    r["epoch"]
+                    for r in rows
+                    if len(splits.val) >= SELECT_FROM and r["val_top1"] == val["val_top1"]
+                ),
+                settings.epochs,
+            ),
+            "seconds": seconds,
+            "images_per_second": len(splits.train) * settings.epochs / max(seconds, 1e-9),
+        }
+    )
+
+
+def classifier_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """A classifier's weights under timm's names: the backbone's, and the head as ``fc``."""
+    state = module.state_dict()
+    return {
+        name.removeprefix("backbone.")
+        if name.startswith("backbone.")
+        else name.replace("head.", "fc."): tensor
+        for name, tensor in state.items()
+    }

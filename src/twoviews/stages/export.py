@@ -1,0 +1,45 @@
+"""Weights for others: the plain state dict with timm's key names."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+
+from twoviews.errors import CheckpointError
+from twoviews.files import write_bytes
+from twoviews.settings import ExportCommand
+from twoviews.stages.folders import newest_run
+from twoviews.trainers.progress import say
+from twoviews.trainers.weights import read_weights
+
+
+def run_export(settings: ExportCommand) -> list[Path]:
+    """Write backbone.pth and classifier.pth from what RUN holds; returns the files.
+
+    Raises:
+        CheckpointError: RUN holds no weights.
+    """
+    run = settings.run or newest_run("models/backbone.safetensors", "pretraining run")
+    sources = {
+        name: place / f"models/{name}.safetensors"
+        for name, stage in (("backbone", "pretrain"), ("classifier", "finetune"))
+        for place in (run / stage, run)
+        if (place / f"models/{name}.safetensors").exists()
+    }
+    if not sources:
+        raise CheckpointError(f"{run} holds no weights in models/; name a finished run or study.")
+    written = []
+    for name, source in sources.items():
+        tensors, about = read_weights(source)
+        stream = io.BytesIO()
+        torch.save(tensors, stream)
+        target = (settings.out or source.parent) / f"{name}.pth"
+        write_bytes(target, stream.getvalue())
+        classes = (
+            f", num_classes={len(about['class_names'])}" if "class_names" in about else ", num_classes=0"
+        )
+        say(f"export: {target} ({about.get('model')}, {about.get('stem')} stem{classes})")
+        written.append(target)
+    return written

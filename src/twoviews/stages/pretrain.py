@@ -1,0 +1,186 @@
+"""SimCLR pretraining on the unlabeled images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from twoviews.dataset.augmentations import Augmentation, normalise, views
+from twoviews.dataset.batches import Batches
+from twoviews.dataset.images import ImageSet
+from twoviews.evaluation.contrastive_quality import (
+    alignment,
+    collapse_warning,
+    effective_rank,
+    feature_std,
+    uniformity,
+)
+from twoviews.evaluation.knn import KNN
+from twoviews.files import read_json_lines
+from twoviews.model.projection_head import SimCLR
+from twoviews.model.resnet50 import feature_width
+from twoviews.report.figures import pretraining_curves
+from twoviews.report.maps import views_strip
+from twoviews.report.style import save
+from twoviews.settings import PretrainCommand
+from twoviews.stages.setup import (
+    Shared,
+    about_model,
+    new_backbone,
+    open_run,
+    plan,
+    prepare,
+    say_counts,
+    say_finished,
+    say_model,
+)
+from twoviews.stages.tasks import simclr_model, simclr_task
+from twoviews.trainers.progress import say
+from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.steps import augmentation_of
+from twoviews.trainers.train import train
+from twoviews.trainers.validate import forward_all
+from twoviews.trainers.weights import save_weights
+
+MONITOR_K, MONITOR_TEMPERATURE = 20, 0.1  # fixed: a monitor compares epochs, it tunes nothing
+MONITOR_IMAGES = 5_000  # labelled images in the monitor's kNN bank
+MONITOR_PAIRS = 512  # unlabeled images whose two views are compared
+MONITOR_EPOCH = 2**31  # the epoch number that the monitor's views are drawn with: none that trains
+SHOWN_IMAGES, SHOWN_VIEWS = 10, 4
+
+
+def run_pretrain(settings: PretrainCommand, shared: Shared | None = None) -> Path:
+    """Train backbone and projection head with InfoNCE; returns the run folder."""
+    if shared is None:
+        shared = prepare(settings, require_labels=False)
+        if shared.engine.is_first:
+            say_counts(shared.splits)
+    run = open_run("pretrain", settings, shared)
+    if run.finished:
+        say_finished("pretrain", run)
+        run.release()
+        return run.path
+    engine, splits = shared.engine, shared.splits
+    backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=settings.init)
+    model = simclr_model(settings, backbone)
+    say_model("pretrain", settings, model, shared)
+    augmentation = augmentation_of(settings, shared.image_size)
+    task = simclr_task(settings, shared, model, seed=settings.seed)
+    fitted: PretrainCommand = plan(task, settings, shared, run)
+    task.evaluate = _monitor(fitted, shared, model.backbone, augmentation)
+    if engine.is_first:
+        _draw_views(run, splits.unlabeled, augmentation, settings.seed)
+    train(task, fitted, engine, run, seed=settings.seed)
+    if engine.is_first:
+        _finish(fitted, shared, run, model)
+    engine.barrier()
+    run.release()
+    return run.path
+
+
+def _monitor(
+    settings: PretrainCommand, shared: Shared, backbone: nn.Module, augmentation: Augmentation
+) -> Callable[[int], dict[str, float]]:
+    """Every few epochs: kNN on validation, alignment and uniformity, effective rank; a warning on collapse."""
+    splits, engine, norm = shared.splits, shared.engine, shared.normalisation
+    labelled = shared.can_train and len(splits.val) > 0
+    bank = _evenly(splits.train, MONITOR_IMAGES)
+    pairs = _evenly(splits.unlabeled, MONITOR_PAIRS)
+    warned = False
+
+    def look(epoch: int) -> dict[str, float]:
+        nonlocal warned
+        if epoch % settings.monitor_epochs and epoch != settings.epochs:
+            return {}
+        figures: dict[str, float] = {}
+        if labelled:
+            assert bank.labels is not None
+            assert splits.val.labels is not None
+            known = forward_all(backbone, bank, norm, engine)
+            asked = forward_all(backbone, splits.val, norm, engine)
+            knn = KNN.of(known, bank.labels, len(splits.class_names), MONITOR_K, MONITOR_TEMPERATURE)
+            figures["knn_top1"] = float((knn.predict(asked) == splits.val.labels).mean())
+        first, second = _features_of_views(backbone, pairs, augmentation, settings.seed, shared)
+        rank = effective_rank(first)
+        figures |= {
+            "alignment": alignment(first, second),
+            "uniformity": uniformity(first),
+            "effective_rank": rank,
+        }
+        warning = collapse_warning(rank, feature_std(first), first.shape[1], images=len(first))
+        if warning is not None and not warned and engine.is_first:
+            say(f"warning: {warning}")
+        warned = warned or warning is not None
+        return figures
+
+    return look
+
+
+def _evenly(images: ImageSet, most: int) -> ImageSet:
+    if len(images) <= most:
+        return images
+    return images.take(np.linspace(0, len(images) - 1, most).astype(np.int64))
+
+
+def _features_of_views(
+    backbone: nn.Module, images: ImageSet, augmentation: Augmentation, seed: int, shared: Shared
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of two views of each image, the same views at every look."""
+    engine = shared.engine
+    outputs: list[list[torch.Tensor]] = [[], []]
+    training = backbone.training
+    backbone.eval()
+    with torch.inference_mode(), engine.autocast():
+        batches = Batches(images, engine.device)
+        for positions in batches.in_order(256):
+            pixels, rows, _ = batches.get(positions)
+            both = views(pixels, rows, augmentation, seed=seed, epoch=MONITOR_EPOCH)
+            x = normalise(both, *(shared.splits.mean, shared.splits.std))
+            features = backbone(x.contiguous(memory_format=torch.channels_last)).float().cpu()
+            for which, part in enumerate(features.chunk(2)):
+                outputs[which].append(part)
+    backbone.train(training)
+    return torch.cat(outputs[0]).numpy(), torch.cat(outputs[1]).numpy()
+
+
+def _draw_views(run: RunFolder, images: ImageSet, augmentation: Augmentation, seed: int) -> None:
+    """A picture of the first images with views as training sees them (epoch 0)."""
+    shown = images.take(np.arange(min(SHOWN_IMAGES, len(images))))
+    pixels = torch.from_numpy(shown.read(slice(None)))
+    made = views(pixels, torch.from_numpy(shown.rows), augmentation, seed=seed, epoch=0, count=SHOWN_VIEWS)
+    size = augmentation.view_size
+    made = made.view(SHOWN_VIEWS, len(shown), 3, size, size).permute(1, 0, 3, 4, 2)
+    bytes_ = (made * 255).round().to(torch.uint8).numpy()
+    save(views_strip(pixels.permute(0, 2, 3, 1).numpy(), bytes_), run.logs / "views.png")
+
+
+def _finish(settings: PretrainCommand, shared: Shared, run: RunFolder, model: SimCLR) -> None:
+    about = about_model(settings, shared)
+    save_weights(run.models / "backbone.safetensors", model.backbone.state_dict(), about)
+    head = {
+        "layers": settings.projection_layers,
+        "hidden": settings.projection_hidden or feature_width(model.backbone),
+        "width": settings.projection_width,
+        "temperature": settings.temperature,
+    }
+    save_weights(
+        run.models / "projection_head.safetensors", model.projection_head.state_dict(), {**about, **head}
+    )
+    rows = read_json_lines(run.metrics)
+    save(pretraining_curves(rows), run.logs / "curves.png")
+    seconds = run.seconds()
+    steps = math.floor(len(shared.splits.unlabeled) / min(settings.batch_size, len(shared.splits.unlabeled)))
+    images = steps * min(settings.batch_size, len(shared.splits.unlabeled)) * settings.epochs
+    run.finish(
+        {
+            **{k: v for k, v in rows[-1].items() if k not in ("epoch", "step", "lr")},
+            "epochs": settings.epochs,
+            "seconds": seconds,
+            "images_per_second": images / max(seconds, 1e-9),
+        }
+    )

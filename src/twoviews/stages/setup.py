@@ -1,0 +1,211 @@
+"""What every stage begins with: the engine, the data, the backbone, the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from twoviews.dataset.sources import load_source, short_name
+from twoviews.dataset.splits import Splits, make_splits
+from twoviews.files import read_json, write_json
+from twoviews.model.resnet50 import Stem, count_parameters, create_backbone, feature_width, resolve_stem
+from twoviews.settings import DataSettings, ModelSettings, RunSettings, TrainingSettings
+from twoviews.stages.folders import OUTPUT
+from twoviews.trainers.engine import Engine
+from twoviews.trainers.progress import say
+from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.train import Task, announce, seconds_per_epoch
+from twoviews.trainers.validate import Normalisation
+from twoviews.trainers.weights import load_backbone_weights, read_weights
+
+
+@dataclass
+class Shared:
+    """What the stages of a study have in common; a single command makes its own."""
+
+    engine: Engine
+    splits: Splits
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Of the data set, the same for every model."""
+        return Normalisation(self.splits.mean, self.splits.std)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.splits.unlabeled.image_size
+
+    @property
+    def can_train(self) -> bool:
+        """Whether there are labels to train on."""
+        return len(self.splits.train) > 0 and len(self.splits.class_names) > 1
+
+
+def prepare(settings: Any, *, require_labels: bool = True) -> Shared:
+    """Start the engine and load the data that a command's settings name."""
+    engine = Engine(settings)
+    return Shared(engine, load_splits(settings, seed=settings.seed, require_labels=require_labels))
+
+
+def load_splits(settings: DataSettings, *, seed: int, require_labels: bool = True) -> Splits:
+    """Load the source, split validation off, remove copies; say what a user should know."""
+    source = load_source(
+        settings.data,
+        unlabeled=settings.unlabeled,
+        train=settings.train,
+        val=settings.val,
+        test=settings.test,
+        image_size=settings.image_size,
+        data_root=settings.data_root,
+        cache=settings.cache,
+        max_bad=settings.max_bad,
+        max_pixels=settings.max_pixels,
+        follow_links=settings.follow_links,
+        require_labels=require_labels,
+        progress=_download_progress(),
+    )
+    return make_splits(source, seed=seed, val_fraction=settings.val_fraction, keep_leaks=settings.keep_leaks)
+
+
+def _download_progress() -> Callable[[int, int, str], None]:
+    """A line every tenth of the way of each long job (download, scan, decoding)."""
+    shown: dict[str, int] = {}
+
+    def progress(done: int, total: int, what: str) -> None:
+        tenth = done * 10 // total if total else 0
+        if total and tenth > shown.get(what, 0):
+            shown[what] = tenth
+            say(f"{what}: {tenth * 10} %")
+
+    return progress
+
+
+def say_counts(splits: Splits) -> None:
+    """Print what images there are, and the notes about them."""
+    counts = splits.counts
+    say(
+        f"{splits.name}: {counts['unlabeled']:,} unlabeled, {counts['train']:,} train, {counts['val']:,} validation "
+        f"and {counts['test']:,} test images; {len(splits.class_names)} classes"
+    )
+    for note in splits.notes:
+        say(f"note: {note}")
+
+
+def data_results(splits: Splits, *, keep_leaks: bool) -> dict[str, Any]:
+    """The ``data`` part of results.json."""
+    return {
+        "name": splits.name,
+        "classes": list(splits.class_names),
+        "counts": splits.counts,
+        "leaks_removed": 0 if keep_leaks else len(splits.leaks),
+    }
+
+
+def write_data(path: Path, splits: Splits) -> None:
+    """Write data.json: notes, copies and files left out, for the report."""
+    write_json(
+        path,
+        {
+            "notes": splits.notes,
+            "leaks": [asdict(leak) for leak in splits.leaks],
+            "skipped": [asdict(skipped) for skipped in splits.skipped],
+        },
+    )
+
+
+def new_backbone(
+    settings: ModelSettings, image_size: int, *, seed: int, init: str | None = None
+) -> nn.Module:
+    """A backbone with weights that follow from the seed, or from ``init`` (a weights file, or ``timm``)."""
+    torch.manual_seed(seed)
+    stem = resolve_stem(settings.stem, image_size)
+    backbone = create_backbone(settings.backbone, stem, pretrained=init == "timm")
+    if init is not None and init != "timm":
+        tensors, _ = read_weights(Path(init))
+        say(load_backbone_weights(backbone, tensors, init))
+    return backbone
+
+
+def about_model(settings: ModelSettings, shared: Shared, **more: Any) -> dict[str, Any]:
+    """What someone needs to use the weights; kept inside the weights file."""
+    return {
+        "model": settings.backbone,
+        "stem": resolve_stem(settings.stem, shared.image_size),
+        "image_size": shared.image_size,
+        "mean": list(shared.splits.mean),
+        "std": list(shared.splits.std),
+        "data": shared.splits.name,
+        **more,
+    }
+
+
+def backbone_from(about: dict[str, Any]) -> nn.Module:
+    """An empty backbone as a weights file describes it."""
+    stem: Stem = about.get("stem", "original")
+    return create_backbone(about["model"], stem)
+
+
+def open_run(command: str, settings: Any, shared: Shared) -> RunFolder:
+    """The run folder of a stage's command, with its environment written."""
+    name = short_name(settings.data)
+    run = RunFolder.open(settings, OUTPUT / f"{command}-{name}", writes=shared.engine.is_first)
+    run.write_environment(shared.engine.describe())
+    return run
+
+
+def say_finished(command: str, run: RunFolder) -> None:
+    """A run that has its results has nothing left to do."""
+    say(f"{command}: already complete in {run.path}; use --new to run it again beside it")
+
+
+def say_model(name: str, settings: ModelSettings, module: nn.Module, shared: Shared) -> None:
+    """Print the architecture and its size."""
+    if not shared.engine.is_first:
+        return
+    backbone = module.backbone
+    assert isinstance(backbone, nn.Module)
+    head = count_parameters(module) - count_parameters(backbone)
+    say(
+        f"{name}: {settings.backbone}, {resolve_stem(settings.stem, shared.image_size)} stem, "
+        f"{count_parameters(backbone):,} parameters, {feature_width(backbone)} features, "
+        f"and a head of {head:,} parameters"
+    )
+
+
+def plan(task: Task, settings: Any, shared: Shared, run: RunFolder) -> Any:
+    """Measure an epoch, fit the epochs where ``--minutes`` asks for it, and print the estimate.
+
+    The fitted epochs are kept in plan.json, so that a resume does not measure anew.
+
+    Returns:
+        The settings to train with.
+    """
+    path = run.path / "plan.json"
+    if settings.minutes is not None and path.exists():
+        return with_epochs(settings, read_json(path)["epochs"])
+    seconds = seconds_per_epoch(task, settings, shared.engine)
+    if settings.minutes is not None:
+        epochs = max(1, int(settings.minutes * 60 / seconds))
+        settings = with_epochs(settings, epochs)
+        if shared.engine.is_first:
+            write_json(path, {"epochs": epochs, "seconds_per_epoch": seconds})
+    announce(task, settings, seconds, shared.engine)
+    return settings
+
+
+def with_epochs(settings: TrainingSettings, epochs: int) -> Any:
+    """The same settings with other epochs; a warm-up keeps its share of them."""
+    warmup = settings.warmup_epochs * min(1.0, epochs / settings.epochs)
+    return settings.model_copy(update={"epochs": epochs, "warmup_epochs": warmup})
+
+
+def settings_for(run: RunSettings) -> dict[str, Any]:
+    """How a stage of a study runs: as the study, in a folder of its own."""
+    keys = RunSettings.model_fields.keys() - {"out", "new", "config", "recipe", "minutes"}
+    return {key: getattr(run, key) for key in keys}

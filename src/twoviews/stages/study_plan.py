@@ -1,0 +1,71 @@
+"""How many epochs a study can afford: ``--minutes`` for all its stages together."""
+
+from __future__ import annotations
+
+from twoviews.files import read_json, write_json
+from twoviews.model.resnet50 import Classifier
+from twoviews.settings import StudyCommand
+from twoviews.stages.setup import Shared, new_backbone, with_epochs
+from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
+from twoviews.trainers.progress import duration, say
+from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.train import seconds_per_epoch
+
+RESERVE = 0.1  # of the time, for feature check, test and report
+LABELLED_SHARE = 0.5  # of the time, at most, for baseline and fine-tuning together
+
+
+def fitted(settings: StudyCommand, shared: Shared, run: RunFolder) -> StudyCommand:
+    """The study's settings with epochs that fit ``--minutes``, as planned at its first start; prints the estimate.
+
+    Baseline and fine-tuning keep their epochs if they fit in ``LABELLED_SHARE`` of the time, and always shrink
+    alike; pretraining takes the rest, but no more than its recipe asks for.
+    """
+    path = run.path / "plan.json"
+    if path.exists():
+        return _apply(settings, read_json(path)["epochs"])
+    labelled, unlabeled = _measure(settings, shared)
+    epochs = {
+        "supervised": settings.supervised.epochs,
+        "finetune": settings.finetune.epochs,
+        "pretrain": settings.pretrain.epochs,
+    }
+    if settings.minutes is not None:
+        seconds = settings.minutes * 60 * (1 - RESERVE)
+        wanted = labelled * (epochs["supervised"] + epochs["finetune"])
+        scale = min(1.0, LABELLED_SHARE * seconds / wanted)
+        for stage in ("supervised", "finetune"):
+            epochs[stage] = max(1, int(epochs[stage] * scale))
+        rest = seconds - labelled * (epochs["supervised"] + epochs["finetune"])
+        epochs["pretrain"] = max(1, min(epochs["pretrain"], int(rest / unlabeled)))
+    total = labelled * (epochs["supervised"] + epochs["finetune"]) + unlabeled * epochs["pretrain"]
+    total /= 1 - RESERVE
+    if shared.engine.is_first:
+        limit = "" if settings.minutes is None else f", fitted to {settings.minutes:g} minutes"
+        say(
+            f"study: about {duration(total)} in all{limit}: {epochs['supervised']} epochs of the baseline, "
+            f"{epochs['pretrain']} of SimCLR, {epochs['finetune']} of fine-tuning"
+        )
+        if settings.minutes is not None:
+            write_json(path, {"epochs": epochs, "estimated_seconds": total})
+    return _apply(settings, epochs)
+
+
+def _apply(settings: StudyCommand, epochs: dict[str, int]) -> StudyCommand:
+    return settings.model_copy(
+        update={stage: with_epochs(getattr(settings, stage), count) for stage, count in epochs.items()}
+    )
+
+
+def _measure(settings: StudyCommand, shared: Shared) -> tuple[float, float]:
+    """Seconds an epoch of labelled training and of pretraining takes here, measured on a few steps."""
+    seed = settings.seed
+    backbone = new_backbone(settings, shared.image_size, seed=seed)
+    classifier = Classifier(backbone, len(shared.splits.class_names))
+    labelled = classifier_task("supervised", settings.supervised, shared, classifier, seed=seed)
+    model = simclr_model(settings.pretrain, new_backbone(settings, shared.image_size, seed=seed))
+    unlabeled = simclr_task(settings.pretrain, shared, model, seed=seed)
+    return (
+        seconds_per_epoch(labelled, settings.supervised, shared.engine),
+        seconds_per_epoch(unlabeled, settings.pretrain, shared.engine),
+    )

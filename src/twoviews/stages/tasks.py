@@ -1,0 +1,72 @@
+"""The two training tasks, made from settings: a classifier on labelled images, SimCLR on unlabeled ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twoviews.dataset.batches import Batches
+from twoviews.model.projection_head import SimCLR
+from twoviews.model.resnet50 import Classifier, feature_width
+from twoviews.settings import ClassifierSettings, PretrainSettings
+from twoviews.stages.setup import Shared
+from twoviews.trainers.steps import augmentation_of, classifier_step, simclr_step
+from twoviews.trainers.train import Task
+from twoviews.trainers.validate import validate
+
+# With fewer validation images the best epoch is picked by luck; the last of the cosine is the model.
+SELECT_FROM = 1000
+
+
+def classifier_task(
+    name: str,
+    settings: ClassifierSettings,
+    shared: Shared,
+    classifier: Classifier,
+    *,
+    seed: int,
+    backbone_lr_scale: float = 1.0,
+) -> Task:
+    """Cross-entropy on the training labels, validated after each epoch."""
+    engine, splits = shared.engine, shared.splits
+    module = engine.to_device(engine.join_processes(classifier))
+    validation = Batches(splits.val, engine.device)
+    return Task(
+        name=name,
+        module=module,
+        batches=Batches(splits.train, engine.device),
+        step=classifier_step(
+            augmentation_of(settings, shared.image_size),
+            splits.mean,
+            splits.std,
+            label_smoothing=settings.label_smoothing,
+            seed=seed,
+        ),
+        evaluate=lambda epoch: validate(module, validation, shared.normalisation, engine),
+        backbone_lr_scale=backbone_lr_scale,
+        select="val_top1" if len(splits.val) >= SELECT_FROM else None,
+    )
+
+
+def simclr_model(settings: PretrainSettings, backbone: Any) -> SimCLR:
+    """The backbone with the projection head that the settings describe."""
+    hidden = settings.projection_hidden or feature_width(backbone)
+    return SimCLR(backbone, hidden, settings.projection_width, settings.projection_layers)
+
+
+def simclr_task(settings: PretrainSettings, shared: Shared, model: SimCLR, *, seed: int) -> Task:
+    """InfoNCE on two views of each unlabeled image; ``evaluate`` is for the caller to set."""
+    engine, splits = shared.engine, shared.splits
+    return Task(
+        name="pretrain",
+        module=engine.to_device(engine.join_processes(model)),
+        batches=Batches(splits.unlabeled, engine.device),
+        step=simclr_step(
+            augmentation_of(settings, shared.image_size),
+            splits.mean,
+            splits.std,
+            temperature=settings.temperature,
+            seed=seed,
+            engine=engine,
+        ),
+        evaluate=lambda epoch: {},
+    )

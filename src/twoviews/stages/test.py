@@ -1,0 +1,193 @@
+"""The test stage: the only one that opens test labels; scores every model in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twoviews.dataset.images import ImageSet
+from twoviews.errors import CheckpointError
+from twoviews.evaluation.classification import confusion_counts, macro_f1, per_class_scores
+from twoviews.evaluation.knn import KNN
+from twoviews.evaluation.maps import pca_map, tsne_map
+from twoviews.evaluation.significance import mcnemar_exact, paired_bootstrap, wilson_interval
+from twoviews.files import read_json
+from twoviews.settings import TestCommand
+from twoviews.stages.features import Features, extract, save_features, save_maps
+from twoviews.stages.folders import newest_run
+from twoviews.stages.models import load_classifier
+from twoviews.stages.probe_files import load_probe
+from twoviews.stages.setup import (
+    Shared,
+    new_backbone,
+    open_run,
+    prepare,
+    say_counts,
+    say_finished,
+)
+from twoviews.stages.test_files import write_pictures, write_tables
+from twoviews.trainers.progress import say
+from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.test import head_probabilities
+
+CI_METHOD = "Wilson score interval over test images, 95 %"
+PAIRED_METHOD = "paired bootstrap over test images, 10,000 resamples, 95 %; for this pair of models"
+MAP_IMAGES = 5_000  # test images in the maps; more are sampled evenly
+
+
+@dataclass
+class Scores:
+    """What the test stage collects before it reads a label.
+
+    Attributes:
+        probabilities: N×classes of each model.
+        features: N×D of each backbone.
+        val_top1: what each model reached on validation.
+    """
+
+    probabilities: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    features: dict[str, Features] = field(default_factory=dict)
+    val_top1: dict[str, float | None] = field(default_factory=dict)
+
+
+def run_test(settings: TestCommand, shared: Shared | None = None) -> Path:
+    """Score the models of a study, or the one of a classifier run, on the test images; returns the run folder."""
+    if shared is None:
+        shared = prepare(settings)
+        say_counts(shared.splits)
+    test = shared.splits.open_test()
+    run = open_run("test", settings, shared)
+    if run.finished:
+        say_finished("test", run)
+    elif shared.engine.is_first:
+        tested = settings.run or newest_run("models/classifier.safetensors", "classifier run")
+        say(f"test: every model of {tested} on {len(test):,} test images")
+        scores = _score(tested, test, settings, shared)
+        if not scores.probabilities:
+            raise CheckpointError(
+                f"{tested} holds no models/classifier.safetensors; name a finished classifier run."
+            )
+        _finish(scores, test, settings, shared, run)
+    shared.engine.barrier()
+    run.release()
+    return run.path
+
+
+def _score(tested: Path, test: ImageSet, settings: TestCommand, shared: Shared) -> Scores:
+    """Probabilities and features of every model; reads pixels alone."""
+    scores = Scores()
+    images = test.without_labels()
+    folders = {"supervised": "supervised", "finetuned": "finetune", "imagenet_finetuned": "imagenet"}
+    places = {model: tested / folder for model, folder in folders.items()}
+    if (tested / "models/classifier.safetensors").exists():
+        places = {"supervised" if tested.name.startswith("supervised") else "finetuned": tested}
+    for model, folder in places.items():
+        file = folder / "models/classifier.safetensors"
+        if file.exists():
+            classifier, about = load_classifier(file, shared.splits.class_names)
+            shared.engine.to_device(classifier)
+            features = extract(classifier.backbone, images, shared)
+            scores.features[model] = features
+            scores.probabilities[model] = head_probabilities(classifier, features)
+            scores.val_top1[model] = read_json(folder / "results.json").get("val_top1")
+    checked = tested / "features"
+    if (checked / "results.json").exists():
+        _score_probes(checked, tested / "pretrain", images, settings, shared, scores)
+    return scores
+
+
+def _score_probes(
+    checked: Path, pretrained: Path, images: ImageSet, settings: TestCommand, shared: Shared, scores: Scores
+) -> None:
+    """Linear probe and kNN on the pretrained backbone, linear probe on the randomly initialised one."""
+    found = read_json(checked / "results.json")
+    weights = {"random_init": None, "pretrained": str(pretrained / "models/backbone.safetensors")}
+    for model, init in weights.items():
+        backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
+        scores.features[model] = extract(shared.engine.to_device(backbone), images, shared)
+    for model, backbone_name, file in (
+        ("linear_probe", "pretrained", "linear_probe.safetensors"),
+        ("random_init_linear_probe", "random_init", "random_init_linear_probe.safetensors"),
+    ):
+        probe = load_probe(checked / file)
+        scores.probabilities[model] = probe.scores(scores.features[backbone_name]).astype(np.float32)
+    scores.val_top1["linear_probe"] = found["linear_probe"]["val_top1"]
+    scores.val_top1["random_init_linear_probe"] = found["random_init"]["linear_probe_val_top1"]
+    labels = shared.splits.train.labels
+    assert labels is not None
+    bank = np.load(checked / "features-pretrained.npy", allow_pickle=False)[: len(labels)].astype(np.float32)
+    classes = len(shared.splits.class_names)
+    knn = KNN.of(bank, labels, classes, found["knn"]["k"], found["knn"]["temperature"])
+    scores.probabilities["knn"] = knn.scores(scores.features["pretrained"]).astype(np.float32)
+    scores.val_top1["knn"] = found["knn"]["val_top1"]
+
+
+def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Shared, run: RunFolder) -> None:
+    """Open the labels; write what was found."""
+    assert test.labels is not None
+    labels, names = test.labels, list(shared.splits.class_names)
+    predictions = {model: p.argmax(axis=1) for model, p in scores.probabilities.items()}
+    models = {
+        model: _figures(labels, predicted, names, scores.val_top1[model])
+        for model, predicted in predictions.items()
+    }
+    comparison: dict[str, Any] = {}
+    if "supervised" in predictions and "finetuned" in predictions:
+        comparison["finetuned_minus_supervised"] = compare(
+            predictions["finetuned"] == labels, predictions["supervised"] == labels, settings.seed
+        )
+    drawn = np.linspace(0, len(test) - 1, min(len(test), MAP_IMAGES)).astype(np.int64)
+    maps: dict[str, Any] = {}
+    for model, features in scores.features.items():
+        save_features(run.path / f"features-{model}.npy", features)
+        maps[f"{model}_pca"] = pca_map(features[drawn])[0]
+        maps[f"{model}_tsne"] = tsne_map(
+            features[drawn], seed=settings.seed, threads=shared.engine.threads
+        ).points
+    save_maps(run.path / "maps.npz", maps)
+    write_tables(run.path, test, names, scores.probabilities, drawn)
+    write_pictures(run, test, models, names)
+    run.finish({"models": models, "comparison": comparison})
+    for model, figures in models.items():
+        low, high = figures["ci95"]
+        say(f"test: {model:<25} {figures['test_top1']:.1%}  (95 % interval {low:.1%} to {high:.1%})")
+
+
+def _figures(
+    labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], names: list[str], val_top1: float | None
+) -> dict[str, Any]:
+    counts = confusion_counts(labels, predicted, len(names))
+    right = int((predicted == labels).sum())
+    top1 = right / len(labels)
+    low, high = wilson_interval(right, len(labels))
+    return {
+        "val_top1": val_top1,
+        "test_top1": top1,
+        "macro_f1": macro_f1(counts),
+        "std": None,
+        "ci95": [low, high],
+        "ci95_method": CI_METHOD,
+        "per_seed": [top1],
+        "confusion": counts.tolist(),
+        "per_class": [
+            {"class": name, "precision": s.precision, "recall": s.recall, "f1": s.f1, "images": s.images}
+            for name, s in zip(names, per_class_scores(counts), strict=True)
+        ],
+    }
+
+
+def compare(correct_a: npt.NDArray[np.bool_], correct_b: npt.NDArray[np.bool_], seed: int) -> dict[str, Any]:
+    """Model a minus model b on the same test images, in percentage points."""
+    points, low, high = paired_bootstrap(correct_a, correct_b, seed=seed)
+    p = mcnemar_exact(correct_a, correct_b)
+    return {
+        "points": points,
+        "ci95": [low, high],
+        "ci95_method": PAIRED_METHOD,
+        "mcnemar_p": p,
+        "mcnemar_p_per_seed": [p],
+    }

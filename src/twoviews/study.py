@@ -1,0 +1,166 @@
+"""The whole comparison: baseline, SimCLR, feature check, fine-tuning, test, report.
+
+Every stage is a run folder of its own and goes on where it was, so a study that was stopped anywhere is finished by
+the same command.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from twoviews.files import read_json, write_json
+from twoviews.report.page import write_report
+from twoviews.report.verdict import verdict
+from twoviews.settings import (
+    FeaturesCommand,
+    FinetuneCommand,
+    PretrainCommand,
+    StudyCommand,
+    SupervisedCommand,
+    TestCommand,
+    stage_settings,
+)
+from twoviews.stages.classify import run_finetune, run_supervised
+from twoviews.stages.features import run_features
+from twoviews.stages.pretrain import run_pretrain
+from twoviews.stages.setup import (
+    Shared,
+    data_results,
+    open_run,
+    prepare,
+    say_counts,
+    say_finished,
+    settings_for,
+    write_data,
+)
+from twoviews.stages.study_plan import fitted
+from twoviews.stages.test import run_test
+from twoviews.trainers.progress import duration, say
+from twoviews.trainers.run_folder import RunFolder
+
+SCHEMA = 1
+STAGES = ("supervised", "pretrain", "features", "finetune", "test")
+
+
+def run_study(settings: StudyCommand) -> Path:
+    """Run what is left of a study and write its results and report; returns the run folder."""
+    shared = prepare(settings)
+    shared.splits.open_test()  # a study without a test part should fail now, not after hours
+    run = open_run("study", settings, shared)
+    if run.finished:
+        say_finished("study", run)
+        run.release()
+        return run.path
+    if shared.engine.is_first:
+        say(f"study: {run.path}, seed {settings.seed}")
+        say_counts(shared.splits)
+        write_data(run.path / "data.json", shared.splits)
+    plan = fitted(settings, shared, run)
+    for stage, work in _stages(plan, run.path):
+        _timed(stage, work, run, shared)
+    if shared.engine.is_first:
+        run.finish(_results(settings, shared, run))
+        page = write_report(run.path)
+        found = verdict(run.results())
+        say("")
+        if found is not None:
+            say(found.sentence)
+        say(f"report: {page}")
+    shared.engine.barrier()
+    run.release()
+    return run.path
+
+
+def _stages(settings: StudyCommand, folder: Path) -> list[tuple[str, Any]]:
+    """Each stage's name and what runs it, in order."""
+    own = settings_for(settings)
+
+    def command(kind: Any, part: Any, stage: str, **more: Any) -> Any:
+        parts = [settings] if part is None else [settings, part]
+        return stage_settings(kind, *parts, **{**own, "out": folder / stage, "minutes": None, **more})
+
+    pretrained = folder / "pretrain"
+    stages = [
+        (
+            "supervised",
+            lambda s: run_supervised(command(SupervisedCommand, settings.supervised, "supervised"), s),
+        ),
+        ("pretrain", lambda s: run_pretrain(command(PretrainCommand, settings.pretrain, "pretrain"), s)),
+        (
+            "features",
+            lambda s: run_features(
+                command(FeaturesCommand, settings.features, "features", run=pretrained, init=None), s
+            ),
+        ),
+        (
+            "finetune",
+            lambda s: run_finetune(
+                command(FinetuneCommand, settings.finetune, "finetune", run=pretrained, init=None), s
+            ),
+        ),
+    ]
+    if settings.with_imagenet:
+        stages.append(
+            (
+                "imagenet",
+                lambda s: run_finetune(
+                    command(FinetuneCommand, settings.finetune, "imagenet", init="timm"), s
+                ),
+            )
+        )
+    stages.append(("test", lambda s: run_test(command(TestCommand, None, "test", run=folder, init=None), s)))
+    return stages
+
+
+def _timed(stage: str, work: Any, run: RunFolder, shared: Shared) -> None:
+    """Run a stage and add its wall-clock seconds to seconds.json, over all the times it was started."""
+    done = (run.path / stage / "results.json").exists()
+    started = time.monotonic()
+    try:
+        work(shared)
+    finally:
+        if not done and shared.engine.is_first:
+            path = run.path / "seconds.json"
+            seconds = read_json(path) if path.exists() else {}
+            seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - started
+            write_json(path, seconds)
+            if (run.path / stage / "results.json").exists():
+                say(f"{stage}: done in {duration(seconds[stage])}")
+
+
+def _results(settings: StudyCommand, shared: Shared, run: RunFolder) -> dict[str, Any]:
+    """results.json of the study, put together from its stages'."""
+    parts = {stage: read_json(run.path / stage / "results.json") for stage in STAGES}
+    seconds = read_json(run.path / "seconds.json")
+    return {
+        "schema": SCHEMA,
+        "protocol": _protocol(settings, shared),
+        "data": data_results(shared.splits, keep_leaks=settings.keep_leaks),
+        "seeds": [settings.seed],
+        "models": parts["test"]["models"],
+        "comparison": parts["test"]["comparison"],
+        "label_curve": [],
+        "folds": [],
+        "features": parts["features"],
+        "speed": {"pretrain_images_per_second": parts["pretrain"]["images_per_second"]},
+        "seconds": {**seconds, "total": sum(seconds.values())},
+    }
+
+
+def _protocol(settings: StudyCommand, shared: Shared) -> str:
+    """What was done, in sentences that go with the numbers."""
+    counts = shared.splits.counts
+    labels = counts["train"] + counts["val"]
+    copies = (
+        "copies of test and validation images stayed where they were (--keep-leaks)"
+        if settings.keep_leaks
+        else "exact copies of test and validation images were taken out of the training side first"
+    )
+    return (
+        f"{labels:,} labelled images, {counts['val']:,} of them held out for validation; pretraining on "
+        f"{counts['unlabeled']:,} images without labels; {copies}. Baseline and fine-tuned model: {settings.backbone}, "
+        f"trained on the same {counts['train']:,} images for {settings.supervised.epochs} and "
+        f"{settings.finetune.epochs} epochs. Test labels were opened once, after every choice was made."
+    )

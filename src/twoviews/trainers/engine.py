@@ -1,0 +1,188 @@
+"""Devices, processes and precision: the only file that knows Lightning Fabric."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from twoviews.errors import SettingsError
+from twoviews.model.batchnorm import join_batchnorm
+from twoviews.settings import RunSettings
+
+
+def choose_device(asked: str) -> str:
+    """``auto`` becomes cuda, mps or cpu, by what is there.
+
+    Raises:
+        SettingsError: the device asked for is not there.
+    """
+    has_cuda = torch.cuda.is_available()
+    has_mps = torch.backends.mps.is_available()
+    if asked == "auto":
+        return "cuda" if has_cuda else "mps" if has_mps else "cpu"
+    if (asked == "cuda" and not has_cuda) or (asked == "mps" and not has_mps):
+        there = "mps and cpu" if has_mps else "cuda and cpu" if has_cuda else "cpu only"
+        raise SettingsError(
+            f"--device {asked}: not found on this machine, which has {there}; use --device auto."
+        )
+    return asked
+
+
+def choose_precision(asked: str, device: str) -> str:
+    """``auto`` becomes bf16 where the processor computes in it, else float32.
+
+    Raises:
+        SettingsError: fp16 without a GPU.
+    """
+    if asked == "fp16" and device != "cuda":
+        raise SettingsError("--precision fp16 needs a CUDA GPU; use --precision auto.")
+    if asked != "auto":
+        return asked
+    if device == "cuda":
+        # Ampere and later; older cards emulate bf16 slowly.
+        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "float32"
+    if device == "cpu":
+        has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bf16" if has else "float32"
+    return "float32"
+
+
+class Engine:
+    """Where a run computes.
+
+    Attributes:
+        device: of this process.
+        precision: float32, bf16 or fp16.
+        rank, world_size: this process's number, and how many there are.
+    """
+
+    def __init__(self, settings: RunSettings) -> None:
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies import DDPStrategy
+
+        kind = choose_device(settings.device)
+        self.precision = choose_precision(settings.precision, kind)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        # torchrun says how many there are; then --devices need not.
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
+        world = int(os.environ.get("WORLD_SIZE", local))
+        names = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._fabric = Fabric(
+                accelerator=kind,
+                devices=local,
+                num_nodes=max(1, world // local),
+                # Every process has the same buffers, since BatchNorm sees the joint batch.
+                strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
+                precision=names[self.precision],  # type: ignore[arg-type]
+            )
+            self._fabric.launch()
+        self.device: torch.device = self._fabric.device
+        self.rank: int = self._fabric.global_rank
+        self.world_size: int = self._fabric.world_size
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of this process."""
+        return torch.get_num_threads()
+
+    def to_device(self, module: nn.Module) -> nn.Module:
+        """The module on this process's device, channels last: what convolutions are fastest in."""
+        return module.to(self.device).to(memory_format=torch.channels_last)
+
+    def setup(self, module: nn.Module, optimizer: Optimizer) -> tuple[Any, Any]:
+        """The module and optimizer to call and step; over several processes, with gradients averaged."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wrapped = self._fabric.setup(module, optimizer)
+        return wrapped[0], wrapped[1]
+
+    def join_processes(self, module: nn.Module) -> nn.Module:
+        """BatchNorm over the joint batch of all processes."""
+        if self.world_size == 1:
+            return module
+        if self.device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return join_batchnorm(module)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Forward passes outside a wrapped module, in the run's precision."""
+        return self._fabric.autocast()
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients, with fp16's scaling where it is used."""
+        self._fabric.backward(loss)
+
+    def clip(self, module: Any, optimizer: Any, norm: float) -> None:
+        """Scale the gradients down to this norm."""
+        self._fabric.clip_gradients(module, optimizer, max_norm=norm)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """n×D of each process → (world·n)×D of all, process 0 first, with gradient."""
+        if self.world_size == 1:
+            return rows
+        gathered = self._fabric.all_gather(rows, sync_grads=True)
+        assert isinstance(gathered, Tensor)
+        return gathered.flatten(0, 1)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Mean over processes, without gradient."""
+        if self.world_size == 1:
+            return value
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total / self.world_size
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        if self.world_size == 1:
+            return flag
+        return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def barrier(self) -> None:
+        """Wait for the other processes."""
+        if self.world_size > 1:
+            self._fabric.barrier()
+
+    def synchronize(self) -> None:
+        """Wait for the device: only for timing."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def state(self) -> dict[str, Any]:
+        """State of fp16's gradient scaler, or nothing."""
+        scaler = getattr(self._fabric._precision, "scaler", None)
+        return dict(scaler.state_dict()) if scaler is not None else {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``state`` gave."""
+        scaler = getattr(self._fabric._precision, "scaler", None)
+        if scaler is not None and state:
+            scaler.load_state_dict(state)
+
+    def describe(self) -> dict[str, Any]:
+        """The machine, for environment.json."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
+        return {
+            "platform": sys.platform,
+            "device": self.device.type,
+            "gpu": name,
+            "precision": self.precision,
+            "threads": self.threads,
+            "processes": self.world_size,
+        }

@@ -1,0 +1,69 @@
+"""Optimizers, their parameter groups, and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from twoviews.settings import TrainingSettings
+
+REFERENCE_BATCH = 256  # base_lr is per this many images
+
+
+def peak_lr(settings: TrainingSettings, batch_size: int) -> float:
+    """The highest learning rate: base_lr scaled by the batch (SimCLR paper, section 2.2 and appendix B.1)."""
+    ratio = batch_size / REFERENCE_BATCH
+    scale = {"linear": ratio, "sqrt": math.sqrt(ratio), "none": 1.0}[settings.lr_scaling]
+    return settings.base_lr * scale
+
+
+def lr_at(step: int, *, steps: int, warmup_steps: int, peak: float) -> float:
+    """Linear warm-up to ``peak``, then a cosine that reaches 0 after the last step; steps count from 0."""
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def parameter_groups(module: nn.Module, weight_decay: float, backbone_lr_scale: float = 1.0) -> list[dict]:
+    """Groups with and without weight decay (biases and BatchNorm have none), for the backbone and the rest.
+
+    Each group carries ``lr_scale``, the factor on the scheduled learning rate. Frozen parameters are left out.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        scale = backbone_lr_scale if name.startswith("backbone.") else 1.0
+        groups.setdefault((decay, scale), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_scale": scale}
+        for (decay, scale), parameters in groups.items()
+    ]
+
+
+def build_optimizer(
+    module: nn.Module, settings: TrainingSettings, backbone_lr_scale: float = 1.0
+) -> Optimizer:
+    """SGD with Nesterov momentum, AdamW, or LARS (You et al. 2017) as timm has it."""
+    groups = parameter_groups(module, settings.weight_decay, backbone_lr_scale)
+    lr = settings.base_lr  # set anew at each step
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, foreach=True)
+    if settings.optimizer == "lars":
+        from timm.optim import Lars
+
+        optimizer: Optimizer = Lars(groups, lr=lr, momentum=settings.momentum)
+        return optimizer
+    nesterov = settings.momentum > 0
+    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, foreach=True)
+
+
+def set_lr(optimizer: Optimizer, lr: float) -> None:
+    """Give each group its share of the scheduled learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]

@@ -1,0 +1,95 @@
+"""What a person sees while a stage runs: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from types import TracebackType
+
+PLAIN_SECONDS = 10.0  # at least this long between two plain lines of one stage
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person writes them: 45 s, 3:20, 1:04:00."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def say(text: str) -> None:
+    """Print a line, whatever the terminal can show; a closed pipe does not end a run."""
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "ascii"
+        print(text.encode(encoding, errors="replace").decode(encoding), flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+class Progress:
+    """Progress of one stage over its steps; quiet where ``show`` is False."""
+
+    def __init__(
+        self, stage: str, epochs: int, steps_per_epoch: int, first_step: int, show: bool = True
+    ) -> None:
+        self.stage, self.epochs, self.steps_per_epoch = stage, epochs, steps_per_epoch
+        self.show = show
+        self._first_step = first_step
+        self._started = self._last_line = time.monotonic()
+        self._bar = None
+        if show and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}")
+            )
+            self._task = self._bar.add_task(
+                f"{stage:<10}", total=epochs * steps_per_epoch, completed=first_step, text=""
+            )
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def left(self, step: int) -> float | None:
+        """Seconds left, from the pace since this process began; None at the first step."""
+        done = step - self._first_step
+        if done <= 0:
+            return None
+        return (time.monotonic() - self._started) / done * (self.epochs * self.steps_per_epoch - step)
+
+    def step(self, step: int, text: str) -> None:
+        """After a step: move the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, text=self._line(step, text))
+
+    def epoch(self, epoch: int, step: int, text: str) -> None:
+        """After an epoch: a plain line, not more often than every ten seconds but for the last."""
+        if not self.show or self._bar is not None:
+            return self.step(step, text)
+        now = time.monotonic()
+        if epoch == self.epochs or now - self._last_line >= PLAIN_SECONDS:
+            self._last_line = now
+            say(f"{self.stage:<10} {self._line(step, text)}")
+        return None
+
+    def _line(self, step: int, text: str) -> str:
+        epoch = min(self.epochs, -(-step // self.steps_per_epoch))
+        left = self.left(step)
+        ending = (
+            "" if left is None or step >= self.epochs * self.steps_per_epoch else f"  {duration(left)} left"
+        )
+        return f"epoch {epoch}/{self.epochs}  {text}{ending}"

@@ -1,0 +1,243 @@
+"""The one training loop: the supervised baseline, SimCLR and fine-tuning all run through it.
+
+What it draws on is a function of the seed, the epoch and the step (order, views, learning rate), so its state is the
+weights, the optimizer and a step number, and a resumed run ends with the same bits as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from twoviews.dataset.batches import Batches
+from twoviews.dataset.random_numbers import epoch_order
+from twoviews.errors import DataError, NumbersError, Stopped
+from twoviews.settings import TrainingSettings
+from twoviews.trainers.checkpoint import State, load_latest, save_checkpoint
+from twoviews.trainers.engine import Engine
+from twoviews.trainers.optimizer import build_optimizer, lr_at, peak_lr, set_lr
+from twoviews.trainers.progress import Progress, duration, say
+from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.signals import StopRequests
+from twoviews.trainers.steps import Batch, Step
+
+LOG_STEPS = 10  # steps between two waits for the device
+TIMED_STEPS = 3
+
+
+@dataclass
+class Task:
+    """What to train, and on what.
+
+    Attributes:
+        name: the stage, as printed.
+        module: on the engine's device; its parameters under ``backbone.`` take ``backbone_lr_scale``.
+        batches: training images.
+        step: from module and batch to loss and scalars.
+        evaluate: after each epoch (from 1), figures to add to its row of metrics.jsonl.
+        select: key of a figure whose best epoch is kept as the model; None: the last epoch is the model.
+    """
+
+    name: str
+    module: nn.Module
+    batches: Batches
+    step: Step
+    evaluate: Callable[[int], dict[str, float]]
+    backbone_lr_scale: float = 1.0
+    select: str | None = None
+
+
+def batch_size_of(task: Task, settings: TrainingSettings, engine: Engine) -> int:
+    """The global batch: as set, or what the images and processes allow.
+
+    Raises:
+        DataError: fewer than two images for each process.
+    """
+    size = min(settings.batch_size, len(task.batches))
+    size -= size % engine.world_size
+    if size < 2 * engine.world_size:
+        raise DataError(
+            f"{task.name}: {len(task.batches)} training images on {engine.world_size} processes; "
+            "a batch needs at least 2 for each. Add images."
+        )
+    return size
+
+
+def seconds_per_epoch(task: Task, settings: TrainingSettings, engine: Engine) -> float:
+    """How long an epoch takes here, measured on a few steps of a copy that is thrown away."""
+    size = batch_size_of(task, settings, engine)
+    module = copy.deepcopy(task.module)
+    wrapped, optimizer = engine.setup(module, build_optimizer(module, settings))
+    order = epoch_order(0, 0, len(task.batches))
+    times = []
+    for step in range(TIMED_STEPS):
+        engine.synchronize()
+        started = time.perf_counter()
+        _one_step(task, wrapped, optimizer, order[:size], 0, step, settings, engine)
+        engine.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times[1:]) * (len(task.batches) // size)
+
+
+def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder, *, seed: int) -> None:
+    """Train to the end, from the run folder's newest checkpoint if there is one.
+
+    The module ends with the weights that are the model: the last epoch's, or the best one's by ``task.select``.
+
+    Raises:
+        NumbersError: a loss is not finite; the last checkpoint is from before it.
+        Stopped: a signal asked for it; a checkpoint was saved.
+    """
+    size = batch_size_of(task, settings, engine)
+    steps_per_epoch = len(task.batches) // size
+    steps = settings.epochs * steps_per_epoch
+    schedule: dict[str, Any] = {
+        "steps": steps,
+        "warmup_steps": round(min(settings.warmup_epochs, settings.epochs / 2) * steps_per_epoch),
+        "peak": peak_lr(settings, size),
+    }
+    if size != settings.batch_size and engine.is_first:
+        say(
+            f"{task.name}: batch lowered from {settings.batch_size} to {size}, the number of images there are"
+        )
+    optimizer = build_optimizer(task.module, settings, task.backbone_lr_scale)
+    state, best_weights, damages = load_latest(run.checkpoints, task.module, optimizer)
+    engine.load_state(state.engine)
+    if engine.is_first:
+        for damage in damages:
+            say(f"{task.name}: damaged checkpoint left aside: {damage}")
+        run.cut_metrics(state.metrics_bytes)
+        if state.step:
+            say(f"{task.name}: going on from step {state.step} of {steps}")
+    engine.barrier()
+    module, stepper = engine.setup(task.module, optimizer)
+
+    # Sums stay on the device: reading one would make every step wait for it. (MPS has no float64.)
+    zero = torch.zeros(
+        (), dtype=torch.float32 if engine.device.type == "mps" else torch.float64, device=engine.device
+    )
+    sums = {k: zero + v for k, v in state.sums.items()}
+    last_saved = time.monotonic()
+    epoch_started, epoch_images = time.monotonic(), 0
+    order = torch.empty(0)
+    with (
+        Progress(task.name, settings.epochs, steps_per_epoch, state.step, engine.is_first) as progress,
+        StopRequests() as stop,
+    ):
+        for step in range(state.step, steps):
+            epoch, position = divmod(step, steps_per_epoch)
+            if position == 0 or len(order) == 0:
+                order = epoch_order(seed, epoch, len(task.batches))
+            mine = order[position * size : (position + 1) * size].chunk(engine.world_size)[engine.rank]
+            lr = lr_at(step, **schedule)
+            set_lr(optimizer, lr)
+            scalars = _one_step(task, module, stepper, mine, epoch, step, settings, engine, seed)
+            for key, value in scalars.items():
+                sums[key] = sums.get(key, zero) + value
+            epoch_images += size
+            state.step = step + 1
+            if step % LOG_STEPS == 0 or position == steps_per_epoch - 1:
+                seconds = time.monotonic() - epoch_started
+                means = {k: float(v) / (position + 1) for k, v in sums.items()}
+                text = _describe(means, epoch_images / max(seconds, 1e-9))
+                progress.step(state.step, text)
+
+            finished = position == steps_per_epoch - 1
+            stopping = engine.any(stop.exit_code is not None)
+            if finished:
+                row = {"epoch": epoch + 1, "step": state.step, "lr": lr}
+                row |= {key: float(engine.mean(total)) / steps_per_epoch for key, total in sums.items()}
+                trained_seconds = time.monotonic() - epoch_started
+                row |= task.evaluate(epoch + 1)
+                best_weights = _keep_best(task, row, state, best_weights)
+                sums = {}
+                if engine.is_first:
+                    run.add_epoch(row, trained_seconds, epoch_images / max(trained_seconds, 1e-9))
+                    progress.epoch(
+                        epoch + 1, state.step, _describe(row, epoch_images / max(trained_seconds, 1e-9))
+                    )
+            if finished or stopping or time.monotonic() - last_saved > 60 * settings.checkpoint_minutes:
+                state.sums = {k: float(v) for k, v in sums.items()}
+                state.engine = engine.state()
+                if engine.is_first:
+                    state.metrics_bytes = run.metrics_bytes()
+                    save_checkpoint(run.checkpoints, task.module, optimizer, state, best_weights)
+                engine.barrier()
+                last_saved = time.monotonic()
+                if finished:
+                    epoch_started, epoch_images = time.monotonic(), 0
+            if stopping and state.step < steps:
+                raise Stopped(
+                    f"{task.name} stopped at step {state.step} of {steps}; the same command goes on from there.",
+                    stop.exit_code or 143,
+                )
+    if best_weights is not None:
+        task.module.load_state_dict(best_weights)
+
+
+def _one_step(
+    task: Task,
+    module: Any,
+    optimizer: Any,
+    positions: Tensor,
+    epoch: int,
+    step: int,
+    settings: TrainingSettings,
+    engine: Engine,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Forward, loss, backward, update; returns the step's scalars."""
+    torch.manual_seed(seed * 1_000_003 + step)  # dropout and the like
+    images, rows, labels = task.batches.get(positions)
+    optimizer.zero_grad()
+    loss, scalars = task.step(module, Batch(images, rows, labels, epoch))
+    # A CPU has the number at hand. A GPU would have to be waited for: it is asked on log steps.
+    if (engine.device.type == "cpu" or step % LOG_STEPS == 0) and not torch.isfinite(loss.detach()):
+        raise NumbersError(
+            f"{task.name}: the loss is {float(loss)} at step {step}; the last checkpoint is intact. "
+            f"Lower --base-lr ({settings.base_lr}) or set --clip-grad-norm."
+        )
+    engine.backward(loss)
+    if settings.clip_grad_norm is not None:
+        engine.clip(module, optimizer, settings.clip_grad_norm)
+    optimizer.step()
+    return scalars
+
+
+def _keep_best(
+    task: Task, row: dict[str, Any], state: State, best: dict[str, Tensor] | None
+) -> dict[str, Tensor] | None:
+    if task.select is None or row[task.select] <= state.best.get(task.select, -1.0):
+        return best
+    state.best = {"epoch": row["epoch"], task.select: row[task.select]}
+    return {name: tensor.detach().clone() for name, tensor in task.module.state_dict().items()}
+
+
+def _describe(row: dict[str, Any], images_per_second: float) -> str:
+    """A row of metrics as a person reads it while waiting."""
+    labels = {
+        "loss": "loss {:.3f}",
+        "contrastive_top1": "top-1 {:.1%}",
+        "train_loss": "loss {:.3f}",
+        "train_top1": "train {:.1%}",
+        "val_top1": "val {:.1%}",
+        "knn_top1": "kNN {:.1%}",
+        "effective_rank": "rank {:.0f}",
+    }
+    parts = [text.format(row[key]) for key, text in labels.items() if row.get(key) is not None]
+    return "  ".join([*parts, f"{images_per_second:.0f} images/s"])
+
+
+def announce(task: Task, settings: TrainingSettings, seconds: float, engine: Engine) -> None:
+    """Print what is about to run and how long it will take."""
+    if engine.is_first:
+        say(
+            f"{task.name}: {settings.epochs} epochs of {len(task.batches):,} images on {engine.device.type} "
+            f"in {engine.precision}, about {duration(seconds * settings.epochs)}"
+        )

@@ -1,0 +1,62 @@
+"""Loops without gradient over every image once: logits, features, validation loss and accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from twoviews.dataset.augmentations import normalise
+from twoviews.dataset.batches import Batches
+from twoviews.dataset.images import ImageSet
+from twoviews.trainers.engine import Engine
+
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each channel, in units of [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def forward_all(
+    module: nn.Module, images: ImageSet | Batches, normalisation: Normalisation, engine: Engine
+) -> npt.NDArray[np.float32]:
+    """The module's output for every image, in order, in eval mode: N×D float32.
+
+    The module's training mode is put back; nothing random is drawn, so training goes on as if this had not run.
+    """
+    batches = images if isinstance(images, Batches) else Batches(images, engine.device)
+    modes = {child: child.training for child in module.modules()}
+    module.eval()
+    outputs = []
+    with torch.inference_mode(), engine.autocast():
+        for positions in batches.in_order(EVALUATION_BATCH):
+            pixels, _, _ = batches.get(positions)
+            x = normalise(pixels, normalisation.mean, normalisation.std)
+            x = x.contiguous(memory_format=torch.channels_last)
+            outputs.append(module(x).float().cpu())
+    for child, mode in modes.items():
+        child.training = mode
+    return torch.cat(outputs).numpy() if outputs else np.zeros((0, 0), np.float32)
+
+
+def validate(
+    module: nn.Module, images: ImageSet | Batches, normalisation: Normalisation, engine: Engine
+) -> dict[str, float]:
+    """Cross-entropy and top-1 on labelled images: ``val_loss``, ``val_top1``."""
+    labels = images.images.labels if isinstance(images, Batches) else images.labels
+    assert labels is not None
+    logits = torch.from_numpy(forward_all(module, images, normalisation, engine))
+    target = torch.from_numpy(labels)
+    return {
+        "val_loss": float(F.cross_entropy(logits, target)),
+        "val_top1": float((logits.argmax(dim=1) == target).double().mean()),
+    }

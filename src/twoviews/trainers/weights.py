@@ -1,0 +1,93 @@
+"""Weights for others and from others: safetensors with timm's key names, and what is needed to use them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from twoviews.errors import CheckpointError
+from twoviews.files import write_bytes
+from twoviews.trainers.checkpoint import contiguous
+
+MATCH = 0.99  # share of the backbone's tensors that a weights file must bring
+_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "encoder_q.", "resnet.")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "backbone")
+# Tensors of heads: of no use to a backbone, and no sign of a wrong file.
+_HEADS = ("fc.", "head.", "classifier.", "projection_head.", "projector.", "projection.")
+
+
+def save_weights(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write weights; ``about`` (model, stem, normalisation, ...) goes into the file's metadata as JSON."""
+    metadata = {"twoviews": json.dumps(about), "format": "pt"}
+    write_bytes(path, save(contiguous(tensors), metadata=metadata))
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of a .safetensors or PyTorch weights file, and what twoviews wrote about them ({} if foreign).
+
+    Raises:
+        CheckpointError: missing, damaged, or a pickle that holds more than tensors.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file.")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {}).get("twoviews", "{}"))
+                return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a whole weights file: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # weights_only raises pickle.UnpicklingError naming the global it refused
+        raise CheckpointError(
+            f"{path} holds more than tensors and is not loaded: {str(error).splitlines()[0][:200]}; "
+            "save its state dict alone and try again."
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no state dict.")
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    return tensors, {}
+
+
+def load_backbone_weights(backbone: nn.Module, tensors: dict[str, Tensor], origin: str) -> str:
+    """Load a backbone from tensors that may carry a wrapper's prefixes and heads.
+
+    Returns:
+        One line: how many tensors matched.
+
+    Raises:
+        CheckpointError: fewer than ``MATCH`` of the backbone's tensors are there with the right shape.
+    """
+    wanted = backbone.state_dict()
+    cleaned = {_strip(name, wanted): tensor for name, tensor in tensors.items()}
+    matched = {k: v for k, v in cleaned.items() if k in wanted and v.shape == wanted[k].shape}
+    wrong = [k for k in cleaned if k in wanted and k not in matched]
+    missing = [k for k in wanted if k not in matched and not k.endswith("num_batches_tracked")]
+    needed = sum(not k.endswith("num_batches_tracked") for k in wanted)
+    if needed - len(missing) < MATCH * needed:
+        example = f"{wrong[0]} has another shape" if wrong else f"{missing[0]} is missing"
+        raise CheckpointError(
+            f"{origin}: only {needed - len(missing)} of the backbone's {needed} tensors fit ({example}); "
+            "name the --backbone and --stem that the weights were trained with."
+        )
+    backbone.load_state_dict({**wanted, **matched})
+    unused = sum(k not in wanted and not k.startswith(_HEADS) for k in cleaned)
+    return f"{needed - len(missing)} of {needed} tensors loaded from {origin}, {unused} others not used"
+
+
+def _strip(name: str, wanted: dict[str, Any]) -> str:
+    while name not in wanted:
+        prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
+        if prefix is None:
+            return name
+        name = name[len(prefix) :]
+    return name

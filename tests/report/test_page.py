@@ -1,0 +1,194 @@
+"""The page from study folders that are finished, cut short, damaged or hostile."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from fixture_study import CLASSES, HOSTILE, edit_results, stop_early, write_study
+
+from twoviews.errors import DataError
+from twoviews.report.page import write_report
+
+
+class Page(HTMLParser):
+    """The tags, the attributes that load something, and the text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+        self.policy = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        given = dict(attributes)
+        self.loads += [
+            given[name] or "" for name in ("src", "href", "srcset", "data", "action") if name in given
+        ]
+        assert not any(name.startswith("on") for name in given)
+        if given.get("http-equiv") == "Content-Security-Policy":
+            self.policy = given["content"] or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self.text += " "
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("runs") / "study-sample")
+
+
+@pytest.fixture(scope="module")
+def html(study):
+    return write_report(study).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A study of our own to spoil, small, so that it is quick to draw."""
+    return write_study(tmp_path / "study-sample", images=200)
+
+
+def text_of(path: Path) -> str:
+    return " ".join(Page(path.read_text(encoding="utf-8")).text.split())
+
+
+def test_page_is_made_without_torch_or_pyplot(study, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from twoviews.report.page import write_report;"
+        f"write_report(Path({str(study / 'pretrain')!r}), Path({str(tmp_path / 'page.html')!r}));"
+        "print([name for name in ('torch', 'timm', 'sklearn', 'matplotlib.pyplot') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert (tmp_path / "page.html").exists()
+
+
+def test_page_holds_every_part(html):
+    page = Page(html)
+    for part in ("models", "curves", "confusion", "classes", "features", "views", "data", "again"):
+        assert f'<section id="{part}">' in html
+    text = " ".join(page.text.split())
+    assert text.index("Pretraining helped:") < text.index("All models on the test images")
+    for said in (
+        "59.7%",
+        "57.6 – 61.8",
+        "900 training labels",
+        "3 exact copies of validation or test images were taken out",
+        "1 file was skipped",
+        "23.1% of the variance",
+        "0.962 of 1",
+        "10 clusters agree with the classes for 41.2% of the images, against 13.1% when the labels are",
+        "twoviews study sample",
+        "10 min 12 s",
+        "temperature",
+        "Example CPU",
+    ):
+        assert said in text
+    assert page.tags.count("img") == 21
+    assert "not finished" not in text
+    assert "nan" not in re.findall(r"\w+", text.lower())
+
+
+def test_page_loads_nothing_and_runs_nothing(html):
+    page = Page(html)
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in page.policy
+    assert all(load.startswith("data:image/") for load in page.loads)
+    assert not {"script", "link", "iframe", "object", "form", "a"} & set(page.tags)
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_the_same_folder_gives_the_same_bytes(study, html, tmp_path):
+    assert write_report(study, tmp_path / "again.html").read_text(encoding="utf-8") == html
+
+
+def test_hostile_names_are_text(tmp_path):
+    names = [HOSTILE, "$\\frac{1}", "=cmd|' /C calc'!A0", "a\x00\x1b[31m\u202eb", "\udc80raw", *CLASSES[5:]]
+    run = write_study(tmp_path / "study-sample", names, images=200)
+    (run / "data.json").write_text('{"notes": ["<b>bold</b>"], "leaks": [{"file": "<i>"}], "skipped": null}')
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert HOSTILE in page.text
+    assert "<b>bold</b>" in page.text
+    assert not {"script", "b", "i"} & set(page.tags)
+    assert "\x00" not in page.text
+    assert "\u202e" not in page.text
+
+
+def test_a_study_that_stopped_says_where(fresh):
+    stop_early(fresh, epochs=12)
+    text = text_of(write_report(fresh))
+    assert "not finished: finetune (stopped after epoch 12 of 40, step 168), test" in text
+    assert "There is no answer yet" in text
+    assert "Trustworthiness" in text
+
+
+@pytest.mark.parametrize("stage", ["supervised", "pretrain", "features", "test"])
+def test_a_single_stage_has_a_page(fresh, stage):
+    page = write_report(fresh / stage)
+    assert page == fresh / stage / "report.html"
+    html = page.read_text(encoding="utf-8")
+    assert "not finished" not in html
+    assert html.count("<img") >= 1
+    assert "/models/" not in html
+
+
+def test_a_stage_that_was_cut_short(fresh):
+    (fresh / "pretrain" / "results.json").unlink()
+    assert "not finished: pretrain (stopped after epoch 60, step 2,340)" in text_of(
+        write_report(fresh / "pretrain")
+    )
+
+
+def test_damaged_and_missing_numbers_leave_gaps(fresh):
+    def spoil(results):
+        results["models"]["knn"].update(test_top1=None, ci95=[None, None], confusion=None)
+        results["models"]["linear_probe"].update(ci95=None, macro_f1=float("nan"))
+        results["features"]["tsne"] = None
+        results["features"]["kmeans"]["accuracy_shuffled"] = None
+        results["seconds"] = None
+        del results["protocol"]
+
+    edit_results(fresh, spoil)
+    (fresh / "features" / "maps.npz").write_bytes(b"not an archive")
+    (fresh / "pretrain" / "logs" / "views.png").write_bytes(b"not a picture")
+    (fresh / "settings.yaml").write_text("a: [")
+    text = text_of(write_report(fresh))
+    assert "SimCLR, kNN – – " in text
+    assert text.count("Left out of this page:") == 3
+
+
+def test_several_seeds_show_the_first(fresh):
+    seed = fresh / "seed0"
+    seed.mkdir()
+    for stage in ("supervised", "pretrain", "features", "finetune", "test"):
+        (fresh / stage).rename(seed / stage)
+
+    def repeat(results):
+        results["seeds"] = [0, 1, 2]
+        results["comparison"]["finetuned_minus_supervised"]["mcnemar_p_per_seed"] = [0.001, 0.2, 0.01]
+        results["models"]["finetuned"].update(std=0.004, per_seed=[0.64, 0.65, 0.66])
+
+    edit_results(fresh, repeat)
+    text = text_of(write_report(fresh))
+    assert "over 3 seeds, mean test accuracy" in text
+    assert "McNemar p < 0.05 for 2 of 3 seeds" in text
+    assert "64.0% 65.0% 66.0%" in text
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_a_folder_without_a_run_is_refused(tmp_path, make):
+    if make:
+        (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty"):
+        write_report(tmp_path / "empty")

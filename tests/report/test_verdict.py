@@ -1,0 +1,90 @@
+"""The verdict's words follow from the numbers, in every case."""
+
+from __future__ import annotations
+
+import pytest
+
+from twoviews.report.verdict import verdict
+
+
+def results(points=None, ci95=None, p=None, seeds=(0,), each=None, images=2000, top1=(0.6, 0.6)):
+    return {
+        "seeds": list(seeds),
+        "data": {"counts": {"test": images}},
+        "models": {"supervised": {"test_top1": top1[0]}, "finetuned": {"test_top1": top1[1]}},
+        "comparison": {
+            "finetuned_minus_supervised": {
+                "points": points,
+                "ci95": ci95,
+                "mcnemar_p": p,
+                "mcnemar_p_per_seed": each or [p],
+            }
+        },
+    }
+
+
+def said(**numbers):
+    answer = verdict(results(**numbers))
+    return answer.kind, f"{answer.lead}: {answer.sentence}"
+
+
+def test_helped():
+    assert said(points=6.4, ci95=[4.6, 8.2], p=0.0000004) == (
+        "helped",
+        "Pretraining helped: for this pair of models, test accuracy is 6.4 percentage points higher with"
+        " SimCLR pretraining than without (95% interval +4.6 to +8.2; McNemar p < 0.001; 2,000 test images).",
+    )
+
+
+def test_hurt():
+    assert said(points=-3.1, ci95=[-4.9, -1.3], p=0.0021) == (
+        "hurt",
+        "Pretraining hurt: for this pair of models, test accuracy is 3.1 percentage points lower with SimCLR"
+        " pretraining than without (95% interval −4.9 to −1.3; McNemar p = 0.002; 2,000 test images).",
+    )
+
+
+def test_unclear_says_what_still_fits():
+    assert said(points=0.6, ci95=[-1.2, 2.4], p=0.52, images=500) == (
+        "unclear",
+        "No difference that this test can see: for this pair of models, test accuracy is 0.6 percentage"
+        " points higher with SimCLR pretraining than without (95% interval −1.2 to +2.4; McNemar p = 0.52;"
+        " 500 test images); anything from 1.2 points lost to 2.4 points gained fits these results.",
+    )
+
+
+def test_no_change_at_all():
+    kind, text = said(points=0.0, ci95=[-1.5, 1.5], p=1.0)
+    assert kind == "unclear"
+    assert "test accuracy is the same with SimCLR pretraining as without (95% interval −1.5 to +1.5;" in text
+
+
+@pytest.mark.parametrize(("ci95", "p"), [([0.1, 4.0], 0.06), ([-0.1, 4.0], 0.04)])
+def test_interval_and_test_that_disagree_decide_nothing(ci95, p):
+    kind, text = said(points=2.0, ci95=ci95, p=p)
+    assert kind == "unclear"
+    assert text.startswith("Too close to call: ")
+
+
+def test_several_seeds_go_by_the_interval():
+    kind, text = said(points=2.0, ci95=[0.8, 3.2], p=0.3, seeds=(0, 1, 2), each=[0.3, 0.01, 0.02])
+    assert kind == "helped"
+    assert "over 3 seeds, mean test accuracy is 2.0 percentage points higher" in text
+    assert "McNemar p < 0.05 for 2 of 3 seeds" in text
+    assert "pair of models" not in text
+
+
+def test_a_small_bound_is_never_printed_as_zero():
+    assert "95% interval +0.04 to +3.10" in said(points=1.57, ci95=[0.04, 3.1], p=0.04)[1]
+
+
+def test_without_interval_and_p_no_claim_is_made():
+    answer = verdict(results(top1=(0.60, 0.65)))
+    assert answer.kind == "untested"
+    assert "5.0 percentage points higher" in answer.sentence
+    assert "may be chance" in answer.detail
+
+
+def test_one_model_is_no_answer():
+    assert verdict({"models": {"supervised": {"test_top1": 0.6}}}) is None
+    assert verdict({}) is None
