@@ -33,9 +33,7 @@ def cut(source: dict[str, np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--development", type=Path, help="write the tuning draw to this file instead")
     arguments = parser.parse_args()

@@ -40,9 +40,7 @@ COMMANDS = {
     "finetune": Command(
         "FinetuneCommand", "stages.classify:run_finetune", "[RUN]", "from a pretraining run to a classifier"
     ),
-    "test": Command(
-        "TestCommand", "stages.test:run_test", "[RUN]", "test accuracy, confusion matrix, predictions.csv"
-    ),
+    "test": Command("TestCommand", "stages.test:run_test", "[RUN]", "test accuracy, confusion matrix, predictions.csv"),
     "report": Command("ReportCommand", "stages.report:run_report", "[RUN]", "one offline HTML page"),
     "predict": Command(
         "PredictCommand", "stages.predict:run_predict", "RUN FOLDER", "class and confidence of each image"

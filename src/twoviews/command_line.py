@@ -129,8 +129,6 @@ def _one_line(text: str, command: str) -> str:
     words = " ".join(line for line in lines if line)
     words = re.sub(r"\s*For further information visit \S+", "", words)
     words = re.sub(r"\s*For full helptext, (run|see) .*", "", words)
-    words = re.sub(
-        r"^(Unrecognized options|Value error|Parsing error|Missing required \w+) (?=\w+.*:)", "", words
-    )
+    words = re.sub(r"^(Unrecognized options|Value error|Parsing error|Missing required \w+) (?=\w+.*:)", "", words)
     words = re.sub(r"\[type=[^\]]*\]", "", words)
     return f"{words.strip()} (`twoviews {command} --help` lists the settings)"

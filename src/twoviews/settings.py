@@ -50,9 +50,7 @@ class ModelSettings(Settings):
     stem: Literal["auto", "small", "small-pool", "original"] = Field(
         "auto", description="first layer; auto: small up to 40 pixels, else original"
     )
-    init: str | None = Field(
-        None, description="weights file to start from, or timm for its pretrained weights"
-    )
+    init: str | None = Field(None, description="weights file to start from, or timm for its pretrained weights")
 
 
 class RunSettings(Settings):
@@ -84,16 +82,12 @@ class TrainingSettings(Settings):
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd and lars")
     weight_decay: float = Field(5e-4, ge=0, description="not applied to biases and BatchNorm")
-    warmup_epochs: float = Field(
-        0.0, ge=0, description="epochs of linear warm-up before the cosine; at most half"
-    )
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up before the cosine; at most half")
     clip_grad_norm: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
     view_size: int | None = Field(None, ge=8, description="height and width of views; none: the image size")
     crop_scale: Range = Field((0.08, 1.0), description="range of a crop's share of the image's area")
     jitter: Fraction = Field(0.8, description="probability of colour jitter")
-    jitter_strength: float = Field(
-        1.0, ge=0, le=2, description="s: brightness, contrast, saturation 0.8s, hue 0.2s"
-    )
+    jitter_strength: float = Field(1.0, ge=0, le=2, description="s: brightness, contrast, saturation 0.8s, hue 0.2s")
     grayscale: Fraction = Field(0.2, description="probability of dropping colour")
     blur: Fraction = Field(0.5, description="probability of Gaussian blur")
     blur_sigma: Range = Field((0.1, 2.0), description="range of the blur's sigma in pixels")
@@ -116,9 +110,7 @@ class ClassifierSettings(TrainingSettings):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
     crop_scale: Range = Field((0.4, 1.0), description="range of a crop's share of the image's area")
     jitter: Fraction = Field(0.0, description="probability of colour jitter")
-    jitter_strength: float = Field(
-        0.5, ge=0, le=2, description="s: brightness, contrast, saturation 0.8s, hue 0.2s"
-    )
+    jitter_strength: float = Field(0.5, ge=0, le=2, description="s: brightness, contrast, saturation 0.8s, hue 0.2s")
     grayscale: Fraction = Field(0.0, description="probability of dropping colour")
     blur: Fraction = Field(0.0, description="probability of Gaussian blur")
 
@@ -135,16 +127,12 @@ class PretrainSettings(TrainingSettings):
     epochs: int = Field(100, ge=1, le=100_000, description="passes over the unlabeled images")
     base_lr: float = Field(0.6, gt=0, description="learning rate per 256 images")
     weight_decay: float = Field(1e-4, ge=0, description="not applied to biases and BatchNorm")
-    warmup_epochs: float = Field(
-        10.0, ge=0, description="epochs of linear warm-up before the cosine; at most half"
-    )
+    warmup_epochs: float = Field(10.0, ge=0, description="epochs of linear warm-up before the cosine; at most half")
     temperature: float = Field(0.2, gt=0, le=100, description="temperature of InfoNCE")
     projection_layers: Literal[2, 3] = Field(2, description="linear layers of the projection head")
     projection_hidden: int | None = Field(None, ge=1, description="its hidden width; none: as the features")
     projection_width: int = Field(128, ge=2, description="its output width")
-    jitter_strength: float = Field(
-        0.5, ge=0, le=2, description="s: brightness, contrast, saturation 0.8s, hue 0.2s"
-    )
+    jitter_strength: float = Field(0.5, ge=0, le=2, description="s: brightness, contrast, saturation 0.8s, hue 0.2s")
     monitor_epochs: int = Field(5, ge=1, description="epochs between two looks at the features")
 
 
@@ -152,9 +140,7 @@ class FinetuneSettings(ClassifierSettings):
     """From pretrained weights to a classifier."""
 
     base_lr: float = Field(0.2, gt=0, description="learning rate of the head per 256 images")
-    backbone_lr_scale: float = Field(
-        0.5, ge=0, le=1, description="the backbone's learning rate over the head's"
-    )
+    backbone_lr_scale: float = Field(0.5, ge=0, le=1, description="the backbone's learning rate over the head's")
     freeze_backbone: bool = Field(False, description="train the head alone, BatchNorm in eval mode")
     probe_start: bool = Field(False, description="start the head as the linear probe that features/ chose")
 
@@ -174,9 +160,7 @@ class StudyCommand(RunSettings, ModelSettings, DataSettings):
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
     features: FeatureSettings = Field(default_factory=FeatureSettings)
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
-    with_imagenet: bool = Field(
-        False, description="also fine-tune timm's ImageNet weights: the easy alternative"
-    )
+    with_imagenet: bool = Field(False, description="also fine-tune timm's ImageNet weights: the easy alternative")
 
 
 class SupervisedCommand(SupervisedSettings, RunSettings, ModelSettings, DataSettings):
@@ -195,27 +179,21 @@ class FinetuneCommand(FinetuneSettings, RunSettings, ModelSettings, DataSettings
     """Fine-tuning from a pretraining run or a weights file."""
 
     data: str = _DATA_OF_RUN
-    run: Positional[Path | None] = Field(
-        None, description="pretraining run or weights file; default: the newest run"
-    )
+    run: Positional[Path | None] = Field(None, description="pretraining run or weights file; default: the newest run")
 
 
 class FeaturesCommand(FeatureSettings, RunSettings, ModelSettings, DataSettings):
     """The feature quality check of a pretraining run."""
 
     data: str = _DATA_OF_RUN
-    run: Positional[Path | None] = Field(
-        None, description="pretraining run; default: the newest under output/"
-    )
+    run: Positional[Path | None] = Field(None, description="pretraining run; default: the newest under output/")
 
 
 class TestCommand(RunSettings, ModelSettings, DataSettings):
     """Score a run's model on the test images."""
 
     data: str = _DATA_OF_RUN
-    run: Positional[Path | None] = Field(
-        None, description="classifier run or study; default: the newest under output/"
-    )
+    run: Positional[Path | None] = Field(None, description="classifier run or study; default: the newest under output/")
 
 
 class CheckCommand(DataSettings):
@@ -228,9 +206,7 @@ class CheckCommand(DataSettings):
 class ReportCommand(Settings):
     """The report of a study or of one stage."""
 
-    run: Positional[Path | None] = Field(
-        None, description="run folder; default: the newest study under output/"
-    )
+    run: Positional[Path | None] = Field(None, description="run folder; default: the newest study under output/")
     out: Path | None = Field(None, description="file to write; default: report.html in the run folder")
 
 
@@ -249,9 +225,7 @@ class PredictCommand(Settings):
 class ExportCommand(Settings):
     """Weights for others."""
 
-    run: Positional[Path | None] = Field(
-        None, description="run or study; default: the newest pretraining run"
-    )
+    run: Positional[Path | None] = Field(None, description="run or study; default: the newest pretraining run")
     to: Literal["pth"] = Field("pth", description="pth: a plain PyTorch state dict with timm's key names")
     out: Path | None = Field(None, description="folder to write to; default: the run's models/")
 

@@ -105,9 +105,7 @@ def _stages(settings: StudyCommand, folder: Path) -> list[tuple[str, Any]]:
         stages.append(
             (
                 "imagenet",
-                lambda s: run_finetune(
-                    command(FinetuneCommand, settings.finetune, "imagenet", init="timm"), s
-                ),
+                lambda s: run_finetune(command(FinetuneCommand, settings.finetune, "imagenet", init="timm"), s),
             )
         )
     stages.append(("test", lambda s: run_test(command(TestCommand, None, "test", run=folder, init=None), s)))

@@ -119,9 +119,7 @@ def test_blur_is_torchvisions(size, sigma):
 
 def test_jitter_in_any_order_is_torchvisions_sequence():
     images = smooth_images()
-    orders = torch.tensor(
-        [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1], [1, 0, 2, 3], [0, 2, 1, 3]]
-    )
+    orders = torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1], [1, 0, 2, 3], [0, 2, 1, 3]])
     p = replace(
         identity(6),
         order=orders,
@@ -228,9 +226,7 @@ def test_pixel_statistics_match_torchvision_transforms():
     image = smooth_images(1)[0]
     n = 3000
     a = Augmentation(view_size=32, blur=0.5)
-    ours = views(
-        (image * 255).round().to(torch.uint8).repeat(n, 1, 1, 1), torch.arange(n), a, seed=0, epoch=0, count=1
-    )
+    ours = views((image * 255).round().to(torch.uint8).repeat(n, 1, 1, 1), torch.arange(n), a, seed=0, epoch=0, count=1)
     pipeline = v2.Compose(
         [
             v2.RandomResizedCrop(32, antialias=True),

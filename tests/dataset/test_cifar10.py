@@ -21,9 +21,7 @@ def write_set(root: Path, each: int = 4) -> tuple[np.ndarray, list[int]]:
     for number, name in enumerate((*TRAIN_FILES, *TEST_FILES)):
         content = b""
         for i in range(number * each, (number + 1) * each):
-            content += bytes([labels[i]]) + b"".join(
-                images[i, :, :, channel].tobytes() for channel in range(3)
-            )
+            content += bytes([labels[i]]) + b"".join(images[i, :, :, channel].tobytes() for channel in range(3))
         (folder / name).write_bytes(content)
     (folder / "batches.meta.txt").write_text("\n".join(CLASS_NAMES) + "\n\n")
     return images, labels

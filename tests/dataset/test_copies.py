@@ -57,9 +57,7 @@ def test_one_changed_value_is_no_copy_and_sizes_differ() -> None:
     other[0, 2, 5, 5] ^= 1
     one, two = image_digests([whole(images), whole(other)])
     assert one != two
-    black, wide = image_digests(
-        [whole(np.zeros((1, 3, 4, 9), np.uint8)), whole(np.zeros((1, 3, 6, 6), np.uint8))]
-    )
+    black, wide = image_digests([whole(np.zeros((1, 3, 4, 9), np.uint8)), whole(np.zeros((1, 3, 6, 6), np.uint8))])
     assert black != wide
     assert image_digests([whole(images[:0])]) == [[]]
 

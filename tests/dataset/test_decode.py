@@ -23,9 +23,7 @@ SIZE = 32
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
-def decode(
-    folder: Path, content: bytes, name: str = "x.jpg", size: int = SIZE, max_pixels: int = 10**6
-) -> Decoded:
+def decode(folder: Path, content: bytes, name: str = "x.jpg", size: int = SIZE, max_pixels: int = 10**6) -> Decoded:
     path = folder / name
     path.write_bytes(content)
     status = path.stat()
@@ -70,9 +68,7 @@ def test_a_square_of_the_right_size_keeps_its_pixels_whatever_the_name(tmp_path:
 
 
 def test_webp_and_gif_first_frame(tmp_path: Path) -> None:
-    assert np.array_equal(
-        as_image(decode(tmp_path, saved(noise(), "WEBP", lossless=True))), np.asarray(noise())
-    )
+    assert np.array_equal(as_image(decode(tmp_path, saved(noise(), "WEBP", lossless=True))), np.asarray(noise()))
     first, second = (Image.new("RGB", (SIZE, SIZE), color).convert("P") for color in (RED, BLUE))
     assert color_at(decode(tmp_path, saved(first, "GIF", save_all=True, append_images=[second]))) == RED
 
@@ -108,9 +104,7 @@ def test_a_large_jpeg_is_the_same_picture_as_without_the_shortcut(tmp_path: Path
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path: Path, kind: str, orientation: int) -> None:
     # Where (top-left, top-right, bottom-right, bottom-left) of the upright picture are stored, by EXIF.
-    stored = {1: "abcd", 2: "badc", 3: "cdab", 4: "dcba", 5: "adcb", 6: "bcda", 7: "cbad", 8: "dabc"}[
-        orientation
-    ]
+    stored = {1: "abcd", 2: "badc", 3: "cdab", 4: "dcba", 5: "adcb", 6: "bcda", 7: "cbad", 8: "dabc"}[orientation]
     colors = {"a": RED, "b": GREEN, "c": BLUE, "d": WHITE}
     half = SIZE // 2
     image = Image.new("RGB", (SIZE, SIZE))
@@ -129,9 +123,7 @@ def test_orientation_of_a_wide_picture_is_applied_before_the_crop(tmp_path: Path
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = saved(upright.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
-    assert np.array_equal(
-        as_image(decode(tmp_path, turned)), as_image(decode(tmp_path, saved(upright, "PNG")))
-    )
+    assert np.array_equal(as_image(decode(tmp_path, turned)), as_image(decode(tmp_path, saved(upright, "PNG"))))
 
 
 def test_a_broken_exif_block_is_orientation_1(tmp_path: Path) -> None:
@@ -153,9 +145,7 @@ def test_16_bit_grey_is_its_high_byte(tmp_path: Path, kind: str) -> None:
 def test_big_endian_16_bit_tiff(tmp_path: Path) -> None:
     values = np.linspace(0, 65535, SIZE * SIZE).astype(np.uint16).reshape(SIZE, SIZE)
     image = Image.frombytes("I;16B", (SIZE, SIZE), values.astype(">u2").tobytes())
-    assert np.array_equal(
-        as_image(decode(tmp_path, saved(image, "TIFF")))[:, :, 0], (values >> 8).astype(np.uint8)
-    )
+    assert np.array_equal(as_image(decode(tmp_path, saved(image, "TIFF")))[:, :, 0], (values >> 8).astype(np.uint8))
 
 
 def test_float_and_32_bit_are_stretched_and_say_so(tmp_path: Path) -> None:
@@ -197,10 +187,7 @@ def test_cmyk_has_its_colors(tmp_path: Path) -> None:
     cyan = Image.new("CMYK", (SIZE, SIZE), (255, 0, 0, 0))
     assert color_at(decode(tmp_path, saved(cyan, "TIFF"))) == (0, 255, 255)
     # Pillow writes CMYK JPEGs as Adobe does, inverted.
-    assert (
-        np.abs(np.subtract(color_at(decode(tmp_path, saved(cyan, "JPEG", quality=95))), (0, 255, 255))).max()
-        <= 3
-    )
+    assert np.abs(np.subtract(color_at(decode(tmp_path, saved(cyan, "JPEG", quality=95))), (0, 255, 255))).max() <= 3
 
 
 def test_other_color_modes(tmp_path: Path) -> None:
@@ -237,12 +224,7 @@ def png_header(width: int, height: int) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 JPEG = saved(noise(200, 200), "JPEG")

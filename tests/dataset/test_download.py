@@ -216,9 +216,7 @@ def test_damaged_archives_leave_nothing(tmp_path: Path, content: bytes) -> None:
     assert tree(tmp_path) == {"toys.tar.gz"}
 
 
-def test_an_interrupted_unpacking_is_never_taken_for_the_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_unpacking_is_never_taken_for_the_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = packed(GOOD)
     (tmp_path / "toys.tar.gz").write_bytes(content)
     archive = replace(ARCHIVE, md5=hashlib.md5(content).hexdigest())

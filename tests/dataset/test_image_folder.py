@@ -229,9 +229,7 @@ def test_links(root: Path, tmp_path: Path) -> None:
     os.symlink("b.png", unlabeled / "same.png")
     os.symlink(outside, unlabeled / "out", target_is_directory=True)
     source = load(root, max_bad=0.5)
-    assert names(source.unlabeled) == [
-        f"unlabeled/{name}" for name in ("b.png", "c.png", "deep/er/a.png", "same.png")
-    ]
+    assert names(source.unlabeled) == [f"unlabeled/{name}" for name in ("b.png", "c.png", "deep/er/a.png", "same.png")]
     assert [item.reason for item in source.skipped] == [
         "link that leads outside the folder (--follow-links follows it)"
     ]
@@ -348,9 +346,7 @@ def test_the_second_time_nothing_is_decoded(root: Path, decoded: list[int]) -> N
     assert names(first.unlabeled) == names(second.unlabeled)
 
 
-@pytest.mark.parametrize(
-    "change", ["edit", "edit that keeps size and time", "add", "remove", "rename", "size"]
-)
+@pytest.mark.parametrize("change", ["edit", "edit that keeps size and time", "add", "remove", "rename", "size"])
 def test_what_changes_is_decoded_again(root: Path, decoded: list[int], change: str) -> None:
     load(root)
     del decoded[:]

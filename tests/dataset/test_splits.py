@@ -23,9 +23,7 @@ def image_set(pixels: np.ndarray, labels: np.ndarray | None, part: str) -> Image
     return ImageSet.whole(pixels, labels, [f"{part}/{i}" for i in range(len(pixels))])
 
 
-def make_source(
-    train: int = 60, test: int = 20, unlabeled: int = 40, classes: int = 3, **changes: Any
-) -> Source:
+def make_source(train: int = 60, test: int = 20, unlabeled: int = 40, classes: int = 3, **changes: Any) -> Source:
     labels = np.arange(train, dtype=np.int64) % classes
     source = Source(
         name="toys",
@@ -67,9 +65,7 @@ def test_a_clean_source_is_split_and_nothing_is_lost() -> None:
     assert splits.notes == []
 
 
-@pytest.mark.parametrize(
-    ("fraction", "expected"), [(0.001, [1, 1, 1]), (0.1, [2, 2, 2]), (0.999, [19, 19, 19])]
-)
+@pytest.mark.parametrize(("fraction", "expected"), [(0.001, [1, 1, 1]), (0.1, [2, 2, 2]), (0.999, [19, 19, 19])])
 def test_each_class_has_at_least_one_image_on_each_side(fraction: float, expected: list[int]) -> None:
     splits = make_splits(make_source(), seed=0, val_fraction=fraction)
     assert splits.val.labels is not None
@@ -125,9 +121,7 @@ def test_copies_of_validation_images_leave_train_and_unlabeled() -> None:
     chosen = rows(make_splits(source, seed=0).val)
     stays = next(i for i in range(60) if i not in chosen)
     image = source.train.pixels[chosen[0]]
-    source = replace(
-        source, train=copied(source.train, {stays: image}), unlabeled=copied(source.unlabeled, {5: image})
-    )
+    source = replace(source, train=copied(source.train, {stays: image}), unlabeled=copied(source.unlabeled, {5: image}))
     splits = make_splits(source, seed=0)
     assert rows(splits.val) == chosen
     assert stays not in rows(splits.train)
@@ -218,9 +212,7 @@ def test_unlabeled_images_must_be_left() -> None:
 def test_without_labels_there_is_nothing_to_split() -> None:
     empty = np.empty(0, dtype=np.int64)
     source = make_source(test=0)
-    source = replace(
-        source, class_names=(), train=ImageSet(source.unlabeled.pixels, empty, empty, []), test=None
-    )
+    source = replace(source, class_names=(), train=ImageSet(source.unlabeled.pixels, empty, empty, []), test=None)
     splits = make_splits(source, seed=0)
     assert splits.counts == {"unlabeled": 40, "train": 0, "val": 0, "test": 0}
     with pytest.raises(DataError, match="no test part"):
@@ -237,11 +229,7 @@ def test_test_labels_are_behind_one_door() -> None:
     splits = make_splits(make_source(), seed=0)
     for field in fields(Splits):
         value = getattr(splits, field.name)
-        if (
-            isinstance(value, ImageSet)
-            and value.pixels is splits.open_test().pixels
-            and field.name != "_test"
-        ):
+        if isinstance(value, ImageSet) and value.pixels is splits.open_test().pixels and field.name != "_test":
             assert value.labels is None
     assert splits.test_images is not None
     assert splits.test_images.labels is None

@@ -31,9 +31,7 @@ def test_everything_is_scikit_learns(case):
     labels, predictions = case
     counts = confusion_counts(labels, predictions, 5)
     np.testing.assert_array_equal(counts, metrics.confusion_matrix(labels, predictions, labels=range(5)))
-    expected = metrics.precision_recall_fscore_support(
-        labels, predictions, labels=range(5), zero_division=0.0
-    )
+    expected = metrics.precision_recall_fscore_support(labels, predictions, labels=range(5), zero_division=0.0)
     np.testing.assert_allclose(np.array(per_class_scores(counts)), np.array(expected).T)
     assert macro_f1(counts) == pytest.approx(
         metrics.f1_score(labels, predictions, labels=range(5), average="macro", zero_division=0.0)

@@ -29,9 +29,7 @@ def test_each_image_is_in_its_nearest_cluster_and_centres_are_means(blobs):
     np.testing.assert_array_equal(found.assignments, distances.argmin(axis=1))
     np.testing.assert_allclose(found.distances, distances.min(axis=1), rtol=1e-4)
     for cluster in range(4):
-        np.testing.assert_allclose(
-            found.centres[cluster], unit[found.assignments == cluster].mean(axis=0), atol=1e-3
-        )
+        np.testing.assert_allclose(found.centres[cluster], unit[found.assignments == cluster].mean(axis=0), atol=1e-3)
 
 
 def test_more_starts_are_not_worse_and_a_seed_decides(blobs):
@@ -78,9 +76,7 @@ def test_shuffled_agreement_is_a_mean_over_repeats():
     labels = np.arange(30) % 3
     generator = np.random.default_rng(7)
     by_hand = [cluster_agreement(labels, generator.permutation(labels), 3).accuracy for _ in range(5)]
-    assert shuffled_agreement(labels, labels, 3, seed=7, repeats=5).accuracy == pytest.approx(
-        np.mean(by_hand)
-    )
+    assert shuffled_agreement(labels, labels, 3, seed=7, repeats=5).accuracy == pytest.approx(np.mean(by_hand))
 
 
 @pytest.mark.filterwarnings("error")

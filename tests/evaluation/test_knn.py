@@ -33,9 +33,7 @@ def test_the_sweep_equals_leaving_each_image_out(blobs, monkeypatch, tile):
     monkeypatch.setattr(knn, "TILE_NUMBERS", tile)
     features, labels = blobs(60, 30, 3, separation=0.4)
     model, rows = choose_knn(features, labels, 3, ks=(1, 4, 15), temperatures=(0.07, 0.5))
-    assert [(row["k"], row["temperature"]) for row in rows] == [
-        (k, t) for k in (1, 4, 15) for t in (0.07, 0.5)
-    ]
+    assert [(row["k"], row["temperature"]) for row in rows] == [(k, t) for k in (1, 4, 15) for t in (0.07, 0.5)]
     for row in rows:
         correct = 0
         for left_out in range(60):

@@ -30,9 +30,7 @@ def test_pca_has_one_sign(blobs, images, dimensions):
         loadings = points[:, axis] @ centred
         assert loadings[np.abs(loadings).argmax()] > 0
     mirrored, _ = pca_map(-features)
-    np.testing.assert_allclose(
-        mirrored, -points @ np.diag(np.sign(np.sum(-points * mirrored, axis=0))), atol=1e-3
-    )
+    np.testing.assert_allclose(mirrored, -points @ np.diag(np.sign(np.sum(-points * mirrored, axis=0))), atol=1e-3)
     shuffle = np.random.default_rng(0).permutation(images)
     np.testing.assert_allclose(pca_map(features[shuffle])[0], points[shuffle], atol=1e-3)
 

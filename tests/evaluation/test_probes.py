@@ -37,9 +37,7 @@ def test_two_classes_are_scikit_learns_with_twice_the_c(blobs):
     features, labels = blobs(120, 20, 2, separation=0.4)
     scaler, model = reference(features, labels, 0.2)
     expected = model.predict_proba(scaler.transform(features.astype(np.float64)))
-    np.testing.assert_allclose(
-        fit_linear_probe(features, labels, 2, 0.1).scores(features), expected, atol=1e-3
-    )
+    np.testing.assert_allclose(fit_linear_probe(features, labels, 2, 0.1).scores(features), expected, atol=1e-3)
 
 
 def test_unequal_class_sizes_and_an_absent_class(blobs):
@@ -111,9 +109,7 @@ def test_validation_images_decide_instead(blobs):
     val_features, val_labels = blobs(50, 10, 2, separation=0.3, seed=9)
     probe, rows = choose_linear_probe(features, labels, 2, val=(val_features, val_labels))
     for row in rows:
-        accuracy = np.mean(
-            fit_linear_probe(features, labels, 2, row["c"]).predict(val_features) == val_labels
-        )
+        accuracy = np.mean(fit_linear_probe(features, labels, 2, row["c"]).predict(val_features) == val_labels)
         assert row["val_top1"] == pytest.approx(accuracy, abs=1e-9)
     assert max(row["val_top1"] for row in rows) == np.mean(probe.predict(val_features) == val_labels)
 

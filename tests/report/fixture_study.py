@@ -30,9 +30,7 @@ def write_study(folder: Path, class_names: Sequence[str] = CLASSES, images: int 
     random = np.random.default_rng(7)
     folder.mkdir(parents=True, exist_ok=True)
     labels = np.repeat(np.arange(len(class_names)), images // len(class_names))
-    predictions = {
-        name: _predict(random, labels, len(class_names), top1) for name, top1 in ACCURACIES.items()
-    }
+    predictions = {name: _predict(random, labels, len(class_names), top1) for name, top1 in ACCURACIES.items()}
     confusions = {name: _confusion(labels, found, len(class_names)) for name, found in predictions.items()}
     models = {name: _model(table, class_names, name) for name, table in confusions.items()}
     comparison = _comparison(labels, predictions["supervised"], predictions["finetuned"])
@@ -93,9 +91,7 @@ def stop_early(folder: Path, epochs: int = 12) -> None:
 def _predict(random: np.random.Generator, labels: np.ndarray, classes: int, top1: float) -> np.ndarray:
     """Predictions of about this accuracy, better on some classes; mistakes go to neighbouring classes."""
     skill = top1 + 0.16 * np.sin(np.arange(classes) * 1.7)
-    near = (
-        labels + random.choice([-2, -1, 1, 2, 3], size=len(labels), p=[0.35, 0.1, 0.1, 0.35, 0.1])
-    ) % classes
+    near = (labels + random.choice([-2, -1, 1, 2, 3], size=len(labels), p=[0.35, 0.1, 0.1, 0.35, 0.1])) % classes
     return np.where(random.random(len(labels)) < np.clip(skill, 0.05, 0.97)[labels], labels, near)
 
 
@@ -162,13 +158,10 @@ def _features(folder: Path, random: np.random.Generator, names: Sequence[str]) -
     }
     np.savez(folder / "maps.npz", **maps)
     index = [
-        [f"{i:06d}", "train" if i < 900 else "val", f"train/{i:05d}", names[label]]
-        for i, label in enumerate(labels)
+        [f"{i:06d}", "train" if i < 900 else "val", f"train/{i:05d}", names[label]] for i, label in enumerate(labels)
     ]
     write_csv(folder / "index.csv", ["id", "split", "file", "label"], index)
-    clusters = np.where(
-        random.random(len(labels)) < 0.43, labels, random.integers(0, len(names), len(labels))
-    )
+    clusters = np.where(random.random(len(labels)) < 0.43, labels, random.integers(0, len(names), len(labels)))
     rows = [[index[i][0], c, names[c], f"{random.random():.4f}"] for i, c in enumerate(clusters)]
     write_csv(folder / "clusters.csv", ["id", "cluster", "class", "distance"], rows)
     features = {
@@ -248,9 +241,7 @@ def _pretraining(folder: Path, random: np.random.Generator, epochs: int) -> None
     write_json(folder / "results.json", {"schema": 1, "knn_top1": 0.53, "loss": 3.8})
     pixels = random.random((3, 8, 4, 4, 3)) * 255
     pixels[1:] = 0.7 * pixels[0] + 0.3 * pixels[1:]
-    strip = np.pad(
-        pixels.repeat(16, 2).repeat(16, 3), ((0, 0), (0, 0), (3, 3), (3, 3), (0, 0)), constant_values=255
-    )
+    strip = np.pad(pixels.repeat(16, 2).repeat(16, 3), ((0, 0), (0, 0), (3, 3), (3, 3), (0, 0)), constant_values=255)
     logs = folder / "logs"
     logs.mkdir()
     image = strip.transpose(0, 2, 1, 3, 4).reshape(3 * 70, 8 * 70, 3).astype(np.uint8)
@@ -268,25 +259,17 @@ def _test(
 ) -> None:
     folder.mkdir()
     spreads = {"random_init": 2.3, "pretrained": 0.6, "supervised": 0.7, "finetuned": 0.45}
-    maps = {
-        f"{model}_tsne": 12 * _blobs(random, labels, len(names), spread) for model, spread in spreads.items()
-    }
-    maps |= {
-        f"{model}_pca": _blobs(random, labels, len(names), 2 * spread) for model, spread in spreads.items()
-    }
+    maps = {f"{model}_tsne": 12 * _blobs(random, labels, len(names), spread) for model, spread in spreads.items()}
+    maps |= {f"{model}_pca": _blobs(random, labels, len(names), 2 * spread) for model, spread in spreads.items()}
     np.savez(folder / "maps.npz", **maps)
-    header = ["id", "file", "label"] + [
-        part for model in predictions for part in (model, f"{model}_confidence")
-    ]
+    header = ["id", "file", "label"] + [part for model in predictions for part in (model, f"{model}_confidence")]
     rows = [
         [f"{i:06d}", f"test/{i:05d}", names[label]]
         + [cell for found in predictions.values() for cell in (names[found[i]], "0.7000")]
         for i, label in enumerate(labels)
     ]
     write_csv(folder / "predictions.csv", header, rows)
-    index = [
-        [row[0], "test", row[1], row[2], names[predictions["finetuned"][i]]] for i, row in enumerate(rows)
-    ]
+    index = [[row[0], "test", row[1], row[2], names[predictions["finetuned"][i]]] for i, row in enumerate(rows)]
     write_csv(folder / "index.csv", ["id", "split", "file", "label", "prediction"], index)
     write_json(folder / "results.json", {"schema": 1, "models": models, "comparison": comparison})
 

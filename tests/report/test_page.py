@@ -29,9 +29,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         given = dict(attributes)
-        self.loads += [
-            given[name] or "" for name in ("src", "href", "srcset", "data", "action") if name in given
-        ]
+        self.loads += [given[name] or "" for name in ("src", "href", "srcset", "data", "action") if name in given]
         assert not any(name.startswith("on") for name in given)
         if given.get("http-equiv") == "Content-Security-Policy":
             self.policy = given["content"] or ""
@@ -145,9 +143,7 @@ def test_a_single_stage_has_a_page(fresh, stage):
 
 def test_a_stage_that_was_cut_short(fresh):
     (fresh / "pretrain" / "results.json").unlink()
-    assert "not finished: pretrain (stopped after epoch 60, step 2,340)" in text_of(
-        write_report(fresh / "pretrain")
-    )
+    assert "not finished: pretrain (stopped after epoch 60, step 2,340)" in text_of(write_report(fresh / "pretrain"))
 
 
 def test_damaged_and_missing_numbers_leave_gaps(fresh):

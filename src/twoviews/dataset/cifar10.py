@@ -53,8 +53,7 @@ def load_cifar10(root: Path, download: bool = True, progress: Progress | None = 
     for part, labels in (("train", train_labels), ("test", test_labels)):
         if len(labels) != OFFICIAL_COUNTS[part]:
             notes.append(
-                f"The {part} part holds {len(labels):,} images; "
-                f"the official CIFAR-10 has {OFFICIAL_COUNTS[part]:,}."
+                f"The {part} part holds {len(labels):,} images; the official CIFAR-10 has {OFFICIAL_COUNTS[part]:,}."
             )
     train = ImageSet.whole(train_pixels, train_labels, NumberedNames("train", len(train_labels)))
     return Source(

@@ -118,13 +118,9 @@ def _decode(stream: BinaryIO, size: int, max_pixels: int) -> Decoded:
     with _time_limit(5.0), Image.open(stream, formats=FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
-            raise _BadImageError(
-                f"{width * height / 1e6:.3g} MP > {max_pixels / 1e6:.3g} MP limit (--max-pixels)"
-            )
+            raise _BadImageError(f"{width * height / 1e6:.3g} MP > {max_pixels / 1e6:.3g} MP limit (--max-pixels)")
         if min(width, height) < MIN_SHORT_SIDE:
-            raise _BadImageError(
-                f"too small ({width}×{height} pixels; the short side must be {MIN_SHORT_SIDE})"
-            )
+            raise _BadImageError(f"too small ({width}×{height} pixels; the short side must be {MIN_SHORT_SIDE})")
         file_format = image.format or ""
         with _time_limit(5.0 + width * height / 1e7):
             _check_whole(stream, file_format)

@@ -142,9 +142,7 @@ def _build(
 ) -> None:
     needed = len(found.files) * 3 * image_size**2
     if (free := shutil.disk_usage(array.parent).free) < needed:
-        raise ResourceError(
-            _cant_write(array.parent, f"{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free")
-        )
+        raise ResourceError(_cant_write(array.parent, f"{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"))
     kept: list[str] = []
     skipped: list[list[Any]] = []
     stretched = 0
@@ -174,9 +172,7 @@ def _build(
         if error.__cause__ is None:
             raise
         cause = error.__cause__
-        raise ResourceError(
-            _cant_write(array.parent, getattr(cause, "strerror", None) or str(cause))
-        ) from error
+        raise ResourceError(_cant_write(array.parent, getattr(cause, "strerror", None) or str(cause))) from error
 
 
 def _write_header(stream: IO[bytes], count: int, image_size: int) -> int:
@@ -190,9 +186,7 @@ def _load(index: Path, array: Path, folder: Path, image_size: int) -> DecodedFol
     try:
         content = read_json(index)
         files = [str(name) for name in content["files"]]
-        skipped = [
-            Skipped(os.path.join(folder, path), reason, size) for path, reason, size in content["skipped"]
-        ]
+        skipped = [Skipped(os.path.join(folder, path), reason, size) for path, reason, size in content["skipped"]]
         shape = (len(files), 3, image_size, image_size)
         pixels = np.load(array, mmap_mode="r", allow_pickle=False) if files else np.empty(shape, np.uint8)
         if pixels.shape != shape or pixels.dtype != np.uint8:

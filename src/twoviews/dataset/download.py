@@ -202,9 +202,7 @@ def unpack(archive: Archive, packed: Path, root: Path) -> None:
             raise DataError(f"{packed} can't be unpacked ({error}); delete it and try again.") from error
         left = [name for name in archive.required if not (beside / name).is_file()]
         if left:
-            raise DataError(
-                f"{packed} holds no {', '.join(left)}; delete it and download {archive.url} again."
-            )
+            raise DataError(f"{packed} holds no {', '.join(left)}; delete it and download {archive.url} again.")
         fsync_folder(beside)
         target.mkdir(exist_ok=True)
         for file in sorted(beside.iterdir()):
@@ -223,16 +221,12 @@ def _unpack_members(archive: Archive, members: tarfile.TarFile, packed: Path, be
         inside = path.parts[:1] == (archive.folder,) and ".." not in path.parts and "\\" not in member.name
         if not inside or not (member.isdir() or member.isreg()):
             kind = "leads outside its folder" if not inside else "is neither a file nor a folder"
-            raise DataError(
-                f"{packed} is refused: its member {member.name!r} {kind}. Get it from {archive.url}."
-            )
+            raise DataError(f"{packed} is refused: its member {member.name!r} {kind}. Get it from {archive.url}.")
         if member.isdir():
             continue
         # Two names that one file system may take for the same file could replace a checked one.
         if member.name.casefold() in seen:
-            raise DataError(
-                f"{packed} is refused: its member {member.name!r} comes twice. Get it from {archive.url}."
-            )
+            raise DataError(f"{packed} is refused: its member {member.name!r} comes twice. Get it from {archive.url}.")
         seen.add(member.name.casefold())
         budget -= member.size
         if budget < 0:

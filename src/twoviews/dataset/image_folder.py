@@ -123,9 +123,7 @@ def load_folder(
 def _folders(root: Path | None, named: dict[str, Path | None], follow_links: bool) -> dict[str, Path]:
     """The folder of each part that is there."""
     if root is not None and not root.is_dir():
-        raise DataError(
-            f"{root} is not a folder: name one that holds unlabeled/, train/<class>/, test/<class>/."
-        )
+        raise DataError(f"{root} is not a folder: name one that holds unlabeled/, train/<class>/, test/<class>/.")
     folders: dict[str, Path] = {}
     for part in PARTS:
         folder = named[part]
@@ -188,9 +186,7 @@ def _match_classes(found: dict[str, Scan], present: dict[str, set[str]], referen
 
 
 def _shown(names: set[str] | tuple[str, ...]) -> str:
-    ordered = [
-        ascii(name)[1:-1] if not name.isprintable() else name for name in sorted(names, key=name_order)
-    ]
+    ordered = [ascii(name)[1:-1] if not name.isprintable() else name for name in sorted(names, key=name_order)]
     more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
     return (", ".join(ordered[:_SHOWN]) + more) or "none"
 
@@ -242,9 +238,7 @@ def _notes(
     if skipped := sum(len(found[part].skipped) + len(decoded[part].skipped) for part in found):
         notes.append(f"{skipped:,} files were left out; each is listed with its reason.")
     if stretched := sum(one.stretched for one in decoded.values()):
-        notes.append(
-            f"{stretched:,} images with float or 32-bit pixels were stretched from their range to 0..255."
-        )
+        notes.append(f"{stretched:,} images with float or 32-bit pixels were stretched from their range to 0..255.")
     for part in LABELLED:
         if part in found and (empty := (set(found[part].folders) | set(classes)) - present[part]):
             left_out = "" if empty & set(classes) else " and are left out"
@@ -252,7 +246,5 @@ def _notes(
     if "test" not in found:
         notes.append("There is no test part: no test accuracy will be reported.")
     if "unlabeled" not in found:
-        notes.append(
-            "There is no unlabeled part: the training images serve for pretraining, labels left out."
-        )
+        notes.append("There is no unlabeled part: the training images serve for pretraining, labels left out.")
     return notes

@@ -52,7 +52,5 @@ def read_class_names(file: Path, official: tuple[str, ...], notes: list[str]) ->
         raise unreadable(file, error) from error
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not names or len(set(names)) < len(names):
-        raise DataError(
-            f"{file} should hold one different class name a line; delete it to use the official ones."
-        )
+        raise DataError(f"{file} should hold one different class name a line; delete it to use the official ones.")
     return names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,7 @@ def load_sample(file: Path = SAMPLE_FILE) -> Source:
         with np.load(file, allow_pickle=False) as archive:
             parts = {key: archive[key] for key in archive.files}
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"The bundled sample {file} can't be read ({error}); install twoviews again."
-        ) from error
+        raise DataError(f"The bundled sample {file} can't be read ({error}); install twoviews again.") from error
     pixels = _decode(parts["jpeg"].tobytes(), parts["offsets"])
     train_labels = parts["train_labels"].astype(np.int64)
     test_labels = parts["test_labels"].astype(np.int64)
@@ -50,7 +49,7 @@ def load_sample(file: Path = SAMPLE_FILE) -> Source:
 def _decode(joined: bytes, offsets: np.ndarray) -> Pixels:
     """JPEG files joined in one string → N×3×H×W uint8."""
     images = []
-    for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for start, end in itertools.pairwise(offsets):
         with Image.open(io.BytesIO(joined[start:end]), formats=["JPEG"]) as image:
             images.append(np.asarray(image.convert("RGB")))
     return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))

@@ -59,8 +59,7 @@ def load_stl10(root: Path, download: bool = True, progress: Progress | None = No
     for part, images in (("unlabeled", unlabeled), ("train", train), ("test", test)):
         if len(images) != OFFICIAL_COUNTS[part]:
             notes.append(
-                f"The {part} part holds {len(images):,} images; "
-                f"the official STL-10 has {OFFICIAL_COUNTS[part]:,}."
+                f"The {part} part holds {len(images):,} images; the official STL-10 has {OFFICIAL_COUNTS[part]:,}."
             )
     return Source(
         name="stl10",
@@ -131,9 +130,7 @@ def _folds(file: Path, count: int, notes: list[str]) -> list[Indices] | None:
         try:
             fold = np.array([int(word) for word in line.split()], dtype=np.int64)
         except (ValueError, OverflowError) as error:
-            raise DataError(
-                f"{file}, line {number + 1}, is not a list of numbers; delete the file."
-            ) from error
+            raise DataError(f"{file}, line {number + 1}, is not a list of numbers; delete the file.") from error
         outside = fold[(fold < 0) | (fold >= count)]
         if len(outside):
             raise DataError(
@@ -141,8 +138,6 @@ def _folds(file: Path, count: int, notes: list[str]) -> list[Indices] | None:
                 f"are 0..{count - 1}; delete the file to go without folds."
             )
         if len(np.unique(fold)) < len(fold):
-            raise DataError(
-                f"{file}, line {number + 1}, names an image twice; delete the file to go without folds."
-            )
+            raise DataError(f"{file}, line {number + 1}, names an image twice; delete the file to go without folds.")
         folds.append(fold)
     return folds or None

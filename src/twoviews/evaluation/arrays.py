@@ -29,9 +29,7 @@ def checked_features(features: Floats, at_least: int = 1) -> Floats:
     if features.ndim != 2 or features.shape[1] == 0:
         raise DataError(f"features must be images × dimensions, not of shape {features.shape}")
     if len(features) < at_least:
-        raise DataError(
-            f"features of {len(features)} images are too few: this measure needs at least {at_least}"
-        )
+        raise DataError(f"features of {len(features)} images are too few: this measure needs at least {at_least}")
     # A sum is not finite whenever one of its terms isn't, and needs no N×D mask.
     bad = np.flatnonzero(~np.isfinite(features.sum(axis=1, dtype=np.float64)))
     if len(bad):

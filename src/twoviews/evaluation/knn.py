@@ -68,8 +68,7 @@ class KNN:
         """Share of the votes for each class, N×C float32, rows sum to 1, for N×D features."""
         if features.ndim != 2 or features.shape[1] != self.bank.shape[1]:
             raise DataError(
-                f"features of shape {features.shape} don't fit this kNN, whose bank has "
-                f"{self.bank.shape[1]} dimensions"
+                f"features of shape {features.shape} don't fit this kNN, whose bank has {self.bank.shape[1]} dimensions"
             )
         scores = np.empty((len(features), self.classes), dtype=np.float32)
         for rows, similarities, neighbours in _nearest(on_unit_sphere(features), self.bank, self.k, None):

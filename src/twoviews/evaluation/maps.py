@@ -53,9 +53,7 @@ def pca_map(features: Floats) -> tuple[Singles, Doubles]:
     return points.astype(np.float32), variances / total if total > 0 else np.zeros(2)
 
 
-def tsne_map(
-    features: Floats, perplexity: float = DEFAULT_PERPLEXITY, seed: int = 0, threads: int = 1
-) -> TsneMap:
+def tsne_map(features: Floats, perplexity: float = DEFAULT_PERPLEXITY, seed: int = 0, threads: int = 1) -> TsneMap:
     """t-SNE (van der Maaten & Hinton 2008) in time linear in the images, by openTSNE (Poličar et al. 2024).
 
     N×D features are reduced to 50 principal components; the map starts from the first two (Kobak & Berens

@@ -230,9 +230,7 @@ def _rows(strengths: Sequence[float], trials: Doubles, where: str) -> list[Row]:
 def _checked(features: Floats, labels: Whole, classes: int) -> Whole:
     labels = checked_labels(labels, len(checked_features(features, at_least=2)), classes)
     if len(np.unique(labels)) < 2:
-        raise DataError(
-            "every training image has the same label: a probe needs images of at least two classes"
-        )
+        raise DataError("every training image has the same label: a probe needs images of at least two classes")
     return labels
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 
 from twoviews.model.resnet50 import feature_width
@@ -20,7 +22,7 @@ def projection_head(width_in: int, hidden: int, width_out: int, layers: int = 2)
         raise ValueError(f"a projection head has 2 or 3 layers, not {layers}")
     widths = [width_in, *[hidden] * (layers - 1), width_out]
     modules: list[nn.Module] = []
-    for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (a, b) in enumerate(itertools.pairwise(widths)):
         last = i == layers - 1
         modules += [nn.Linear(a, b, bias=False), nn.BatchNorm1d(b)]
         if not last:

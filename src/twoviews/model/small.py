@@ -18,9 +18,7 @@ def _narrow_resnet18(width: int, pretrained: bool, **options: Any) -> ResNet:
         raise RuntimeError("there are no pretrained weights for the small nets")
     for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
         options.pop(key, None)
-    net = ResNet(
-        block=BasicBlock, layers=(2, 2, 2, 2), channels=(width, 2 * width, 4 * width, 8 * width), **options
-    )
+    net = ResNet(block=BasicBlock, layers=(2, 2, 2, 2), channels=(width, 2 * width, 4 * width, 8 * width), **options)
     # timm's plain stem is always 64 wide: most of the cost of so narrow a net.
     net.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
     net.bn1 = nn.BatchNorm2d(width)

@@ -54,9 +54,7 @@ def _per_class(run: Run, model: str) -> dict[str, _PerClass]:
     if table is not None:
         right, truly, said = np.diag(table), table.sum(axis=1), table.sum(axis=0)
         for i, name in enumerate(run.class_names):
-            figures = tuple(
-                float(right[i] / n) if n else None for n in (said[i], truly[i], (said[i] + truly[i]) / 2)
-            )
+            figures = tuple(float(right[i] / n) if n else None for n in (said[i], truly[i], (said[i] + truly[i]) / 2))
             found[name] = (figures[0], figures[1], figures[2]), float(truly[i]), float(right[i])
     for row in items(dig(run.results, "models", model, "per_class")):
         name, images = str(dig(row, "class")), number(dig(row, "images")) or 0.0
@@ -125,7 +123,5 @@ def mistakes(run: Run) -> list[str]:
         true, predicted = divmod(int(place), len(names))
         if off[true, predicted] > 0:
             was = f", baseline {before[true, predicted]:,.0f}" if before is not None else ""
-            said.append(
-                f"{names[true]} taken for {names[predicted]}: {off[true, predicted]:,.0f} images{was}"
-            )
+            said.append(f"{names[true]} taken for {names[predicted]}: {off[true, predicted]:,.0f} images{was}")
     return said

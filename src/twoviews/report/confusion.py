@@ -13,12 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from twoviews.report.style import FULL, HALF, INK, sheet, short, styled
 
-_SEQUENTIAL = LinearSegmentedColormap.from_list(
-    "share", ["#f7f9fb", "#b9d3ea", "#5b97cd", "#1c5b9c", "#0b2f57"]
-)
-_DIVERGING = LinearSegmentedColormap.from_list(
-    "change", ["#a8410a", "#f0a868", "#fafafa", "#7fb3e0", "#1c5b9c"]
-)
+_SEQUENTIAL = LinearSegmentedColormap.from_list("share", ["#f7f9fb", "#b9d3ea", "#5b97cd", "#1c5b9c", "#0b2f57"])
+_DIVERGING = LinearSegmentedColormap.from_list("change", ["#a8410a", "#f0a868", "#fafafa", "#7fb3e0", "#1c5b9c"])
 
 
 def _matrix(
@@ -77,9 +73,7 @@ def _rates(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @styled
-def confusion_matrix(
-    counts: ArrayLike, class_names: Sequence[str], title: str = "", rates: bool = False
-) -> Figure:
+def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], title: str = "", rates: bool = False) -> Figure:
     """True classes down, predicted classes across; colour is the share of the true class, zeros are blank.
 
     Args:
@@ -91,10 +85,7 @@ def confusion_matrix(
     texts = None
     if len(class_names) <= 30:
         shown = share * 100 if rates else table
-        texts = [
-            [f"{value:.0f}" if table[i, j] else "" for j, value in enumerate(row)]
-            for i, row in enumerate(shown)
-        ]
+        texts = [[f"{value:.0f}" if table[i, j] else "" for j, value in enumerate(row)] for i, row in enumerate(shown)]
     figure, axis = _matrix(share, texts, class_names, cmap=_SEQUENTIAL, vmin=0, vmax=1)
     unit = "% of each true class" if rates else "number of images"
     axis.set_title(f"{title} ({unit})" if title else unit.capitalize())

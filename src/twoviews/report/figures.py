@@ -76,9 +76,7 @@ def curve_limits(*runs: Rows) -> Limits:
     """Ranges that hold the curves of all these classifiers."""
 
     def span(key: str, scale: float, floor: float) -> tuple[float, float]:
-        values = [
-            v for rows in runs for part in ("train", "val") for v in _series(rows, f"{part}_{key}", scale)[1]
-        ]
+        values = [v for rows in runs for part in ("train", "val") for v in _series(rows, f"{part}_{key}", scale)[1]]
         found = np.array([value for value in values if np.isfinite(value)] or [0.0, 1.0])
         margin = 0.06 * max(float(np.ptp(found)), 1e-6)
         return max(float(found.min()) - margin, floor), float(found.max()) + margin
@@ -88,9 +86,7 @@ def curve_limits(*runs: Rows) -> Limits:
 
 
 @styled
-def classifier_curves(
-    rows: Rows, title: str = "", limits: Limits | None = None, stacked: bool = False
-) -> Figure:
+def classifier_curves(rows: Rows, title: str = "", limits: Limits | None = None, stacked: bool = False) -> Figure:
     """Loss and accuracy on training and validation images, an epoch a point.
 
     Args:

@@ -42,9 +42,7 @@ def _points(axis: Axes, points: NDArray[np.float64], groups: NDArray[np.int64]) 
         same = looks[:, 1] == marker
         # Points as pixels keep the file small however many there are; the text around them stays vector.
         x, y = points[rows[same]].T
-        axis.scatter(
-            x, y, s=size, c=looks[same, 0].tolist(), marker=marker, alpha=0.72, linewidths=0, rasterized=True
-        )
+        axis.scatter(x, y, s=size, c=looks[same, 0].tolist(), marker=marker, alpha=0.72, linewidths=0, rasterized=True)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set_visible(True)
@@ -52,9 +50,7 @@ def _points(axis: Axes, points: NDArray[np.float64], groups: NDArray[np.int64]) 
     axis.set_aspect("equal", adjustable="datalim")
 
 
-def _name_groups(
-    axis: Axes, points: NDArray[np.float64], groups: NDArray[np.int64], names: Mapping[int, str]
-) -> None:
+def _name_groups(axis: Axes, points: NDArray[np.float64], groups: NDArray[np.int64], names: Mapping[int, str]) -> None:
     """Write each group's name at its median, largest first, unless it would lie on one already there."""
     finite = np.isfinite(points).all(axis=1)
     if not finite.any():
@@ -70,9 +66,7 @@ def _name_groups(
             continue
         x, y = np.median(points[members], axis=0)
         half = len(names[group]) * letter / 2
-        if any(
-            abs(y - other_y) < line and abs(x - other_x) < half + other for other_x, other_y, other in taken
-        ):
+        if any(abs(y - other_y) < line and abs(x - other_x) < half + other for other_x, other_y, other in taken):
             continue
         taken.append((x, y, half))
         halo = [patheffects.withStroke(linewidth=2.6, foreground="white", alpha=0.9)]
@@ -83,9 +77,7 @@ def _legend(figure: Figure, class_names: Sequence[str], grey: str = "") -> None:
     """Colours and shapes of the classes under the panel, and room for them."""
     longest = max((len(short(name)) for name in class_names), default=1)
     font = 8.5 if len(class_names) <= 20 else 7.5
-    columns = max(
-        1, min(5, len(class_names), int(figure.get_figwidth() * 72 / (font * (0.52 * longest + 2.6))))
-    )
+    columns = max(1, min(5, len(class_names), int(figure.get_figwidth() * 72 / (font * (0.52 * longest + 2.6)))))
     lines = -(-(len(class_names) + bool(grey)) // columns)
     figure.set_figheight(figure.get_figheight() + lines * font * 1.45 / 72)
     handles = [
@@ -164,9 +156,7 @@ def kmeans_map(
         if len(panels) > 1:
             axis.set_title("Coloured by k-means cluster" if panel == "cluster" else "Coloured by class")
         if panel == "cluster" and len(set(found.tolist())) <= 40:
-            _name_groups(
-                axis, places, found, {cluster: f"{cluster}" for cluster in sorted(set(found.tolist()))}
-            )
+            _name_groups(axis, places, found, {cluster: f"{cluster}" for cluster in sorted(set(found.tolist()))})
         elif panel == "class" and len(class_names) <= 20:
             _name_groups(axis, places, classes, {i: short(name, 14) for i, name in enumerate(class_names)})
     if title:
@@ -187,9 +177,7 @@ def views_strip(originals: ArrayLike, views: ArrayLike, title: str = "") -> Figu
     above, below = np.asarray(originals, dtype=np.uint8), np.asarray(views, dtype=np.uint8)
     count, lines = len(above), below.shape[1] + 1
     cell = (FULL - 0.8) / max(count, 6)
-    figure, axes = sheet(
-        cell * count + 0.8, cell * lines + (0.45 if title else 0.1), rows=lines, columns=count
-    )
+    figure, axes = sheet(cell * count + 0.8, cell * lines + (0.45 if title else 0.1), rows=lines, columns=count)
     for place, axis in enumerate(axes):
         line, column = divmod(place, count)
         axis.imshow(above[column] if line == 0 else below[column, line - 1], interpolation="nearest")

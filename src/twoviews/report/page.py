@@ -57,9 +57,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
         # Runs before escaping: names of files may hold bytes that no page can.
-        finalize=lambda value: (
-            showable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-        ),
+        finalize=lambda value: showable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
     return environment.get_template("template.html.j2")
 
@@ -73,18 +71,14 @@ def _content(run: Run) -> dict[str, Any]:
         run.data.get("leaks"),
         {"split": "Split", "file": "File", "copy_of_split": "Copy of", "copy_of": "File there"},
     )
-    skipped, skipped_count = tables.files(
-        run.data.get("skipped"), {"path": "File", "reason": "Why", "bytes": "Bytes"}
-    )
+    skipped, skipped_count = tables.files(run.data.get("skipped"), {"path": "File", "reason": "Why", "bytes": "Bytes"})
     rows = classes.classes(run)
     matrices, change = pictures.confusions(run)
     shared, settings = tables.settings(run)
     curves = pictures.classifier_curves(run)
     return {
         "version": __version__,
-        "title": f"{name}: did pretraining help?"
-        if run.kind == "study"
-        else f"{name}: {STAGE_NAMES[run.kind]}",
+        "title": f"{name}: did pretraining help?" if run.kind == "study" else f"{name}: {STAGE_NAMES[run.kind]}",
         "eyebrow": f"{name} · {'SimCLR and a supervised baseline' if run.kind == 'study' else 'one stage'}",
         "headline": "" if run.kind == "study" else STAGE_NAMES[run.kind],
         "unfinished": run.unfinished,
@@ -135,16 +129,12 @@ def _tiles(run: Run) -> list[dict[str, str]]:
         row = dig(run.results, "models", model)
         if number(dig(row, "test_top1")) is not None:
             range_ = percent_range(dig(row, "ci95"))
-            tiles.append(
-                {"name": model_name(model), "value": percent(dig(row, "test_top1")), "range": f"{range_}%"}
-            )
+            tiles.append({"name": model_name(model), "value": percent(dig(row, "test_top1")), "range": f"{range_}%"})
     comparison = dig(run.results, "comparison", "finetuned_minus_supervised")
     ends = pair(dig(comparison, "ci95")) or (None, None)
     if number(dig(comparison, "points")) is not None:
         range_ = " to ".join(signed(end) for end in ends)
-        tiles.append(
-            {"name": "Difference, points", "value": signed(dig(comparison, "points")), "range": range_}
-        )
+        tiles.append({"name": "Difference, points", "value": signed(dig(comparison, "points")), "range": range_})
     return tiles
 
 

@@ -126,9 +126,7 @@ def pretraining_curves(run: Run) -> list[Picture]:
 
 def confusions(run: Run) -> tuple[list[Picture], Picture | None]:
     """Confusion matrices of the models compared, and the difference of the two."""
-    shown = [
-        (name, table) for name in ("supervised", "finetuned") if (table := confusion(run, name)) is not None
-    ]
+    shown = [(name, table) for name in ("supervised", "finetuned") if (table := confusion(run, name)) is not None]
     names = run.class_names
     pictures = [
         embed(
@@ -142,9 +140,7 @@ def confusions(run: Run) -> tuple[list[Picture], Picture | None]:
     if len(shown) < 2:
         return pictures, None
     change = figures.confusion_difference(shown[0][1], shown[1][1], names, "Fine-tuned minus baseline")
-    return pictures, embed(
-        change, "Difference of the two confusion matrices; the text beside it names the classes."
-    )
+    return pictures, embed(change, "Difference of the two confusion matrices; the text beside it names the classes.")
 
 
 def _map(found: Maps, name: str, title: str, labels: tuple[str, str] = ("", "")) -> list[Picture]:
@@ -170,9 +166,7 @@ def feature_maps(run: Run) -> list[Group]:
     found = run.maps("features")
     if found is not None:
         variance = says.variance(run.results)
-        axes = tuple(
-            f"PC {i + 1}" + (f" ({percent(v)} of variance)" if v else "") for i, v in enumerate(variance)
-        )
+        axes = tuple(f"PC {i + 1}" + (f" ({percent(v)} of variance)" if v else "") for i, v in enumerate(variance))
         groups.append(
             Group(
                 "PCA",

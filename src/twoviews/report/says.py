@@ -26,10 +26,7 @@ def pca_says(results: Mapping[str, Any]) -> str:
     probe = dig(results, "features", "linear_probe", "val_top1")
     if number(probe) is None:
         return text + "."
-    return (
-        text
-        + f"; a linear probe, which reads all of them, gets {percent(probe)} of the validation images right."
-    )
+    return text + f"; a linear probe, which reads all of them, gets {percent(probe)} of the validation images right."
 
 
 def tsne_says(results: Mapping[str, Any]) -> str:
@@ -79,6 +76,4 @@ def tested_says(results: Mapping[str, Any]) -> str:
     before, after = (dig(results, "models", name, "test_top1") for name in ("supervised", "finetuned"))
     if number(before) is None or number(after) is None:
         return ""
-    return (
-        f"Test accuracy is {percent(before)} for the baseline and {percent(after)} for the fine-tuned model."
-    )
+    return f"Test accuracy is {percent(before)} for the baseline and {percent(after)} for the fine-tuned model."

@@ -116,9 +116,7 @@ def load(folder: Path) -> Run:
         DataError: there is no such folder, or nothing in it was left by a run.
     """
     if not folder.is_dir():
-        raise DataError(
-            f"There is no run folder {folder}; name one that `twoviews study` or a stage command made."
-        )
+        raise DataError(f"There is no run folder {folder}; name one that `twoviews study` or a stage command made.")
     problems: list[str] = []
     results = _mapping(folder / "results.json", problems)
     environment = _mapping(folder / "environment.json", problems)
@@ -130,14 +128,10 @@ def load(folder: Path) -> Run:
     kind = "study" if is_study else _stage_kind(folder, environment, results)
     if not kind:
         if not settings and not environment:
-            raise DataError(
-                f"{folder} holds no run: neither stages nor metrics.jsonl, results.json or settings.yaml."
-            )
+            raise DataError(f"{folder} holds no run: neither stages nor metrics.jsonl, results.json or settings.yaml.")
         kind = "study"
     if kind == "study":
-        stages = {
-            name: _stage(name, bases[0] / name, problems) for name in STAGES if (bases[0] / name).is_dir()
-        }
+        stages = {name: _stage(name, bases[0] / name, problems) for name in STAGES if (bases[0] / name).is_dir()}
         unfinished = [] if results else _unfinished(bases, settings)
         if not results:
             results = _pieced_together(stages)
@@ -182,9 +176,7 @@ def _settings(path: Path, problems: list[str]) -> dict[str, Any]:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """One row an epoch: a run that was resumed may hold an epoch twice, and the later row counts."""
-    rows = [
-        row for row in read_json_lines(path) if isinstance(row, dict) and number(row.get("epoch")) is not None
-    ]
+    rows = [row for row in read_json_lines(path) if isinstance(row, dict) and number(row.get("epoch")) is not None]
     latest = {row["epoch"]: finite(row) for row in rows}
     return [latest[epoch] for epoch in sorted(latest)]
 
@@ -216,9 +208,7 @@ def _state(stage: Stage, settings: dict[str, Any]) -> str:
     last = stage.metrics[-1]
     total = f" of {epochs:.0f}" if epochs else ""
     step = number(last.get("step"))
-    return f"{stage.name} (stopped after epoch {last['epoch']}{total}" + (
-        f", step {step:,.0f})" if step else ")"
-    )
+    return f"{stage.name} (stopped after epoch {last['epoch']}{total}" + (f", step {step:,.0f})" if step else ")")
 
 
 def _unfinished(bases: list[Path], settings: dict[str, Any]) -> list[str]:

@@ -105,9 +105,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 # Control characters, half surrogate pairs, direction overrides: invalid in XML, or able to reorder text.
-_UNSHOWABLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]"
-)
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 
 
 def showable(text: str) -> str:
@@ -144,7 +142,5 @@ def svg(figure: Figure) -> bytes:
     """The figure as SVG without a background; the same figure gives the same bytes."""
     stream = io.BytesIO()
     with rc_context(_settings()):
-        figure.savefig(
-            stream, format="svg", dpi=144, transparent=True, metadata={"Date": None, "Creator": None}
-        )
+        figure.savefig(stream, format="svg", dpi=144, transparent=True, metadata={"Date": None, "Creator": None})
     return stream.getvalue()

@@ -153,9 +153,7 @@ def settings(run: Run) -> tuple[Table | None, Table | None]:
             stages[str(key)] = value
         else:
             common[str(key)] = value
-    shared = Table(
-        ["Setting", "Value"], [[key, _plain(value)] for key, value in common.items()], is_numeric=False
-    )
+    shared = Table(["Setting", "Value"], [[key, _plain(value)] for key, value in common.items()], is_numeric=False)
     keys = list(dict.fromkeys(str(key) for values in stages.values() for key in values))
     rows = [[key, *(_setting(values, key) for values in stages.values())] for key in keys]
     each = Table(["Setting", *stages], rows, is_numeric=False)
@@ -185,9 +183,7 @@ def times(run: Run) -> Table | None:
         if name == "pretrain":
             rate = number(dig(run.results, "speed", "pretrain_images_per_second")) or rate
         if seconds is not None or rate is not None:
-            epochs = (
-                str(len(run.stages[name].metrics)) if name in run.stages and run.stages[name].metrics else ""
-            )
+            epochs = str(len(run.stages[name].metrics)) if name in run.stages and run.stages[name].metrics else ""
             rows.append([STAGE_NAMES[name], epochs, duration(seconds), count(rate) if rate else ""])
     total = number(dig(run.results, "seconds", "total"))
     if total is not None:

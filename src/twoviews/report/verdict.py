@@ -45,9 +45,7 @@ _LEADS = {
 def verdict(results: Mapping[str, Any]) -> Verdict | None:
     """The answer that a study's numbers give, or None while there is nothing to compare."""
     comparison = dig(results, "comparison", "finetuned_minus_supervised") or {}
-    before, after = (
-        number(dig(results, "models", name, "test_top1")) for name in ("supervised", "finetuned")
-    )
+    before, after = (number(dig(results, "models", name, "test_top1")) for name in ("supervised", "finetuned"))
     points = number(dig(comparison, "points"))
     if points is None and before is not None and after is not None:
         points = 100 * (after - before)
@@ -60,9 +58,7 @@ def verdict(results: Mapping[str, Any]) -> Verdict | None:
     values = [points, *(interval or ())]
     digits = 2 if any(value and abs(value) < 0.05 for value in values) else 1
 
-    scope = (
-        "for this pair of models, test accuracy" if seeds == 1 else f"over {seeds} seeds, mean test accuracy"
-    )
+    scope = "for this pair of models, test accuracy" if seeds == 1 else f"over {seeds} seeds, mean test accuracy"
     if points == 0:
         change = f"{scope} is the same with SimCLR pretraining as without"
     else:
@@ -88,11 +84,7 @@ def _shift(value: float, digits: int) -> str:
 
 
 def _tests(comparison: Mapping[str, Any], p: float | None, seeds: int) -> list[str]:
-    each = [
-        found
-        for value in items(dig(comparison, "mcnemar_p_per_seed"))
-        if (found := number(value)) is not None
-    ]
+    each = [found for value in items(dig(comparison, "mcnemar_p_per_seed")) if (found := number(value)) is not None]
     if seeds > 1 and len(each) > 1:
         return [f"McNemar p < 0.05 for {sum(value < 0.05 for value in each)} of {len(each)} seeds"]
     return [] if p is None else [f"McNemar {p_value(p)}"]

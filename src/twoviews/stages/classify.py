@@ -125,9 +125,7 @@ def _train_classifier(
 ) -> None:
     engine = shared.engine
     say_model(name, settings, classifier, shared)
-    task = classifier_task(
-        name, settings, shared, classifier, seed=settings.seed, backbone_lr_scale=backbone_lr_scale
-    )
+    task = classifier_task(name, settings, shared, classifier, seed=settings.seed, backbone_lr_scale=backbone_lr_scale)
     settings = plan(task, settings, shared, run)
     train(task, settings, engine, run, seed=settings.seed)
     if engine.is_first:
@@ -154,11 +152,7 @@ def _finish(settings: Any, shared: Shared, run: RunFolder, module: nn.Module) ->
             **val,
             "epochs": settings.epochs,
             "model_of_epoch": next(
-                (
-                    r["epoch"]
-                    for r in rows
-                    if len(splits.val) >= SELECT_FROM and r["val_top1"] == val["val_top1"]
-                ),
+                (r["epoch"] for r in rows if len(splits.val) >= SELECT_FROM and r["val_top1"] == val["val_top1"]),
                 settings.epochs,
             ),
             "seconds": seconds,
@@ -171,8 +165,6 @@ def classifier_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """A classifier's weights under timm's names: the backbone's, and the head as ``fc``."""
     state = module.state_dict()
     return {
-        name.removeprefix("backbone.")
-        if name.startswith("backbone.")
-        else name.replace("head.", "fc."): tensor
+        name.removeprefix("backbone.") if name.startswith("backbone.") else name.replace("head.", "fc."): tensor
         for name, tensor in state.items()
     }

@@ -37,9 +37,7 @@ def run_export(settings: ExportCommand) -> list[Path]:
         torch.save(tensors, stream)
         target = (settings.out or source.parent) / f"{name}.pth"
         write_bytes(target, stream.getvalue())
-        classes = (
-            f", num_classes={len(about['class_names'])}" if "class_names" in about else ", num_classes=0"
-        )
+        classes = f", num_classes={len(about['class_names'])}" if "class_names" in about else ", num_classes=0"
         say(f"export: {target} ({about.get('model')}, {about.get('stem')} stem{classes})")
         written.append(target)
     return written

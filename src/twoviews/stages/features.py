@@ -58,9 +58,7 @@ def run_features(settings: FeaturesCommand, shared: Shared | None = None) -> Pat
         shared = prepare(settings)
         say_counts(shared.splits)
     if not shared.can_train:
-        raise DataError(
-            f"{shared.splits.name} has no labelled images to check the features on; add train/<class>/."
-        )
+        raise DataError(f"{shared.splits.name} has no labelled images to check the features on; add train/<class>/.")
     run = open_run("features", settings, shared)
     if run.finished:
         say_finished("features", run)
@@ -149,9 +147,7 @@ def _probes(
     assert val_labels is not None
     classes = len(shared.splits.class_names)
     choose_on_val = (checked.val, val_labels) if len(val_labels) >= SELECT_FROM else None
-    probe, sweep = choose_linear_probe(
-        checked.train, train_labels, classes, seed=settings.seed, val=choose_on_val
-    )
+    probe, sweep = choose_linear_probe(checked.train, train_labels, classes, seed=settings.seed, val=choose_on_val)
     prefix = "" if model == "pretrained" else f"{model}_"
     save_probe(run.path / f"{prefix}linear_probe.safetensors", probe)
     knn, knn_sweep = choose_knn(checked.train, train_labels, classes)
@@ -277,8 +273,6 @@ def _draw(
         run.logs / "tsne_plot.png",
     )
     save(
-        kmeans_map(
-            maps["pretrained_tsne"], assignments, labels, names, mapping, "k-means of SimCLR features"
-        ),
+        kmeans_map(maps["pretrained_tsne"], assignments, labels, names, mapping, "k-means of SimCLR features"),
         run.logs / "kmeans_plot.png",
     )

@@ -13,9 +13,7 @@ from twoviews.stages.setup import backbone_from
 from twoviews.trainers.weights import load_backbone_weights, read_weights
 
 
-def load_classifier(
-    file: Path, class_names: tuple[str, ...] | None = None
-) -> tuple[Classifier, dict[str, Any]]:
+def load_classifier(file: Path, class_names: tuple[str, ...] | None = None) -> tuple[Classifier, dict[str, Any]]:
     """A classifier in eval mode and what its file says about it.
 
     Args:
@@ -49,9 +47,7 @@ def classifier_file(run: Path) -> Path:
     for place in (run, run / "finetune"):
         if (place / "models/classifier.safetensors").exists():
             return place / "models/classifier.safetensors"
-    raise CheckpointError(
-        f"{run} holds no models/classifier.safetensors; name a finished classifier run or study."
-    )
+    raise CheckpointError(f"{run} holds no models/classifier.safetensors; name a finished classifier run or study.")
 
 
 def load_backbone(run: str | Path) -> nn.Module:

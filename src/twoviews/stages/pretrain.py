@@ -168,9 +168,7 @@ def _finish(settings: PretrainCommand, shared: Shared, run: RunFolder, model: Si
         "width": settings.projection_width,
         "temperature": settings.temperature,
     }
-    save_weights(
-        run.models / "projection_head.safetensors", model.projection_head.state_dict(), {**about, **head}
-    )
+    save_weights(run.models / "projection_head.safetensors", model.projection_head.state_dict(), {**about, **head})
     rows = read_json_lines(run.metrics)
     save(pretraining_curves(rows), run.logs / "curves.png")
     seconds = run.seconds()

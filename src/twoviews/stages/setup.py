@@ -119,9 +119,7 @@ def write_data(path: Path, splits: Splits) -> None:
     )
 
 
-def new_backbone(
-    settings: ModelSettings, image_size: int, *, seed: int, init: str | None = None
-) -> nn.Module:
+def new_backbone(settings: ModelSettings, image_size: int, *, seed: int, init: str | None = None) -> nn.Module:
     """A backbone with weights that follow from the seed, or from ``init`` (a weights file, or ``timm``)."""
     torch.manual_seed(seed)
     stem = resolve_stem(settings.stem, image_size)

@@ -68,9 +68,7 @@ def run_test(settings: TestCommand, shared: Shared | None = None) -> Path:
         say(f"test: every model of {tested} on {len(test):,} test images")
         scores = _score(tested, test, settings, shared)
         if not scores.probabilities:
-            raise CheckpointError(
-                f"{tested} holds no models/classifier.safetensors; name a finished classifier run."
-            )
+            raise CheckpointError(f"{tested} holds no models/classifier.safetensors; name a finished classifier run.")
         _finish(scores, test, settings, shared, run)
     shared.engine.barrier()
     run.release()
@@ -88,7 +86,7 @@ def _score(tested: Path, test: ImageSet, settings: TestCommand, shared: Shared) 
     for model, folder in places.items():
         file = folder / "models/classifier.safetensors"
         if file.exists():
-            classifier, about = load_classifier(file, shared.splits.class_names)
+            classifier, _about = load_classifier(file, shared.splits.class_names)
             shared.engine.to_device(classifier)
             features = extract(classifier.backbone, images, shared)
             scores.features[model] = features
@@ -132,8 +130,7 @@ def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Share
     labels, names = test.labels, list(shared.splits.class_names)
     predictions = {model: p.argmax(axis=1) for model, p in scores.probabilities.items()}
     models = {
-        model: _figures(labels, predicted, names, scores.val_top1[model])
-        for model, predicted in predictions.items()
+        model: _figures(labels, predicted, names, scores.val_top1[model]) for model, predicted in predictions.items()
     }
     comparison: dict[str, Any] = {}
     if "supervised" in predictions and "finetuned" in predictions:
@@ -145,9 +142,7 @@ def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Share
     for model, features in scores.features.items():
         save_features(run.path / f"features-{model}.npy", features)
         maps[f"{model}_pca"] = pca_map(features[drawn])[0]
-        maps[f"{model}_tsne"] = tsne_map(
-            features[drawn], seed=settings.seed, threads=shared.engine.threads
-        ).points
+        maps[f"{model}_tsne"] = tsne_map(features[drawn], seed=settings.seed, threads=shared.engine.threads).points
     save_maps(run.path / "maps.npz", maps)
     write_tables(run.path, test, names, scores.probabilities, drawn)
     write_pictures(run, test, models, names)

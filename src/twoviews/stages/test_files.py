@@ -94,9 +94,7 @@ def write_pictures(run: RunFolder, test: ImageSet, models: dict[str, Any], names
         for row in figures["per_class"]:
             scores = [f"{row[key]:.4f}" for key in ("precision", "recall", "f1")]
             per_class.append([model, row["class"], *scores, row["images"]])
-    write_csv(
-        run.path / "per_class.csv", ["model", "class", "precision", "recall", "f1", "images"], per_class
-    )
+    write_csv(run.path / "per_class.csv", ["model", "class", "precision", "recall", "f1", "images"], per_class)
     if "supervised" in models and "finetuned" in models:
         save(
             confusion_difference(models["supervised"]["confusion"], models["finetuned"]["confusion"], names),

@@ -124,9 +124,7 @@ def load_latest(
         best = path / "best.safetensors"
         return State(**values), load_file(best) if best.exists() else None, damages
     if found:
-        raise CheckpointError(
-            f"No checkpoint in {folder} is whole: {'; '.join(damages)}. Start anew with --new."
-        )
+        raise CheckpointError(f"No checkpoint in {folder} is whole: {'; '.join(damages)}. Start anew with --new.")
     return State(), None, damages
 
 
@@ -147,18 +145,12 @@ def verify(path: Path) -> str | None:
 
 def _sums(folder: Path) -> dict[str, dict[str, Any]]:
     files = sorted(p for p in folder.iterdir() if p.name != "manifest.json" and p.is_file())
-    return {
-        p.name: {"bytes": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()}
-        for p in files
-    }
+    return {p.name: {"bytes": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()} for p in files}
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors takes them: on the CPU, in row-major order, sharing no memory."""
-    return {
-        name: t.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
-        for name, t in tensors.items()
-    }
+    return {name: t.detach().to("cpu", memory_format=torch.contiguous_format, copy=True) for name, t in tensors.items()}
 
 
 def _flatten_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -30,9 +30,7 @@ def choose_device(asked: str) -> str:
         return "cuda" if has_cuda else "mps" if has_mps else "cpu"
     if (asked == "cuda" and not has_cuda) or (asked == "mps" and not has_mps):
         there = "mps and cpu" if has_mps else "cuda and cpu" if has_cuda else "cpu only"
-        raise SettingsError(
-            f"--device {asked}: not found on this machine, which has {there}; use --device auto."
-        )
+        raise SettingsError(f"--device {asked}: not found on this machine, which has {there}; use --device auto.")
     return asked
 
 

@@ -46,9 +46,7 @@ def parameter_groups(module: nn.Module, weight_decay: float, backbone_lr_scale: 
     ]
 
 
-def build_optimizer(
-    module: nn.Module, settings: TrainingSettings, backbone_lr_scale: float = 1.0
-) -> Optimizer:
+def build_optimizer(module: nn.Module, settings: TrainingSettings, backbone_lr_scale: float = 1.0) -> Optimizer:
     """SGD with Nesterov momentum, AdamW, or LARS (You et al. 2017) as timm has it."""
     groups = parameter_groups(module, settings.weight_decay, backbone_lr_scale)
     lr = settings.base_lr  # set anew at each step

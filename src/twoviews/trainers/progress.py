@@ -34,9 +34,7 @@ def say(text: str) -> None:
 class Progress:
     """Progress of one stage over its steps; quiet where ``show`` is False."""
 
-    def __init__(
-        self, stage: str, epochs: int, steps_per_epoch: int, first_step: int, show: bool = True
-    ) -> None:
+    def __init__(self, stage: str, epochs: int, steps_per_epoch: int, first_step: int, show: bool = True) -> None:
         self.stage, self.epochs, self.steps_per_epoch = stage, epochs, steps_per_epoch
         self.show = show
         self._first_step = first_step
@@ -58,9 +56,7 @@ class Progress:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -89,7 +85,5 @@ class Progress:
     def _line(self, step: int, text: str) -> str:
         epoch = min(self.epochs, -(-step // self.steps_per_epoch))
         left = self.left(step)
-        ending = (
-            "" if left is None or step >= self.epochs * self.steps_per_epoch else f"  {duration(left)} left"
-        )
+        ending = "" if left is None or step >= self.epochs * self.steps_per_epoch else f"  {duration(left)} left"
         return f"epoch {epoch}/{self.epochs}  {text}{ending}"

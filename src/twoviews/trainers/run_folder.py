@@ -100,9 +100,7 @@ class RunFolder:
         now = yaml.safe_load(dump_settings(settings))
         differences = list(_differences(before, now))
         if differences:
-            shown = "; ".join(differences[:6]) + (
-                f"; and {len(differences) - 6} more" if len(differences) > 6 else ""
-            )
+            shown = "; ".join(differences[:6]) + (f"; and {len(differences) - 6} more" if len(differences) > 6 else "")
             raise SettingsError(
                 f"{self.path} holds a run with other settings ({shown}); use those, or start beside it with --new."
             )
@@ -191,9 +189,7 @@ class _UniqueKeys(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key} stands twice", node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 

@@ -103,9 +103,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
         "peak": peak_lr(settings, size),
     }
     if size != settings.batch_size and engine.is_first:
-        say(
-            f"{task.name}: batch lowered from {settings.batch_size} to {size}, the number of images there are"
-        )
+        say(f"{task.name}: batch lowered from {settings.batch_size} to {size}, the number of images there are")
     optimizer = build_optimizer(task.module, settings, task.backbone_lr_scale)
     state, best_weights, damages = load_latest(run.checkpoints, task.module, optimizer)
     engine.load_state(state.engine)
@@ -119,9 +117,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
     module, stepper = engine.setup(task.module, optimizer)
 
     # Sums stay on the device: reading one would make every step wait for it. (MPS has no float64.)
-    zero = torch.zeros(
-        (), dtype=torch.float32 if engine.device.type == "mps" else torch.float64, device=engine.device
-    )
+    zero = torch.zeros((), dtype=torch.float32 if engine.device.type == "mps" else torch.float64, device=engine.device)
     sums = {k: zero + v for k, v in state.sums.items()}
     last_saved = time.monotonic()
     epoch_started, epoch_images = time.monotonic(), 0
@@ -159,9 +155,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
                 sums = {}
                 if engine.is_first:
                     run.add_epoch(row, trained_seconds, epoch_images / max(trained_seconds, 1e-9))
-                    progress.epoch(
-                        epoch + 1, state.step, _describe(row, epoch_images / max(trained_seconds, 1e-9))
-                    )
+                    progress.epoch(epoch + 1, state.step, _describe(row, epoch_images / max(trained_seconds, 1e-9)))
             if finished or stopping or time.monotonic() - last_saved > 60 * settings.checkpoint_minutes:
                 state.sums = {k: float(v) for k, v in sums.items()}
                 state.engine = engine.state()
