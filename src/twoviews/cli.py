@@ -68,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def script(command: str) -> int:
+    """What the scripts at the root do: a command, with DATA or RUN as given or else as ``command`` says."""
+    name, *default = command.split()
+    words = sys.argv[1:]
+    return main([name, *words] if words and not words[0].startswith("-") else [name, *default, *words])
+
+
 def _help() -> str:
     width = max(len(f"{name} {c.usage}") for name, c in COMMANDS.items())
     lines = [f"  {f'{name} {c.usage}':<{width}}  {c.sentence}" for name, c in COMMANDS.items()]

@@ -36,6 +36,20 @@ def parse(command: str, settings_name: str, words: list[str]) -> Any:
     return _read(kind, command, words, values)
 
 
+def from_values(command: str, settings_name: str, values: dict[str, Any]) -> Any:
+    """The settings of a command called from Python: default < recipe < ``values``.
+
+    Raises:
+        SettingsError: an unknown name, or a value out of its range.
+    """
+    kind: type[settings.Settings] = getattr(settings, settings_name)
+    try:
+        named = kind.model_validate(values)
+        return kind.model_validate(_merge(_defaults(command, kind, named), values))
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from error
+
+
 def _defaults(command: str, kind: type[settings.Settings], named: Any) -> dict[str, Any]:
     """Recipe and config for what the flags named."""
     values: dict[str, Any] = {}

@@ -62,7 +62,11 @@ def _umask() -> int:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` as the whole file, atomically."""
-    write_atomically(path, lambda stream: stream.write(content) and None)
+
+    def write(stream: IO[bytes]) -> None:
+        stream.write(content)
+
+    write_atomically(path, write)
 
 
 def write_text(path: Path, content: str) -> None:

@@ -28,10 +28,9 @@ from twoviews.stages.pretrain import run_pretrain
 from twoviews.stages.setup import (
     Shared,
     data_results,
-    open_run,
+    in_run_folder,
     prepare,
     say_counts,
-    say_finished,
     settings_for,
     write_data,
 )
@@ -48,29 +47,25 @@ def run_study(settings: StudyCommand) -> Path:
     """Run what is left of a study and write its results and report; returns the run folder."""
     shared = prepare(settings)
     shared.splits.open_test()  # a study without a test part should fail now, not after hours
-    run = open_run("study", settings, shared)
-    if run.finished:
-        say_finished("study", run)
-        run.release()
-        return run.path
-    if shared.engine.is_first:
+    return in_run_folder("study", settings, shared, lambda run: _study(settings, shared, run))
+
+
+def _study(settings: StudyCommand, shared: Shared, run: RunFolder) -> None:
+    is_first = shared.engine.is_first
+    if is_first:
         say(f"study: {run.path}, seed {settings.seed}")
         say_counts(shared.splits)
         write_data(run.path / "data.json", shared.splits)
     plan = fitted(settings, shared, run)
     for stage, work in _stages(plan, run.path):
         _timed(stage, work, run, shared)
-    if shared.engine.is_first:
-        run.finish(_results(settings, shared, run))
+    if is_first:
+        run.finish(_results(plan, shared, run))
         page = write_report(run.path)
         found = verdict(run.results())
-        say("")
         if found is not None:
-            say(found.sentence)
+            say(f"\n{found.lead}: {found.sentence}")
         say(f"report: {page}")
-    shared.engine.barrier()
-    run.release()
-    return run.path
 
 
 def _stages(settings: StudyCommand, folder: Path) -> list[tuple[str, Any]]:

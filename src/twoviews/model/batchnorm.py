@@ -47,8 +47,7 @@ class JointBatchNorm(nn.modules.batchnorm._BatchNorm):
         axes = [0] if x.dim() == 2 else [0, 2, 3]
         shape = [1, -1, *[1] * (x.dim() - 2)]
         count = torch.full((1,), x.numel() / x.shape[1], dtype=x.dtype, device=x.device)
-        sums = torch.cat([x.sum(axes), (x * x).sum(axes), count])
-        sums = _SumOverProcesses.apply(sums)
+        sums: Tensor = _SumOverProcesses.apply(torch.cat([x.sum(axes), (x * x).sum(axes), count]))
         channels = x.shape[1]
         mean = sums[:channels] / sums[-1]
         variance = (sums[channels:-1] / sums[-1] - mean * mean).clamp(min=0)
@@ -72,8 +71,9 @@ def join_batchnorm(module: nn.Module) -> nn.Module:
         if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
             joint = JointBatchNorm(
                 child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
-            ).to(child.running_mean.dtype if child.running_mean is not None else torch.float32)
-            joint.load_state_dict(child.state_dict())
+            )
+            # The same tensors: device, dtype and whether they are frozen stay as they were.
+            joint._parameters, joint._buffers = child._parameters, child._buffers
             # timm's ResNet calls bn then act; its fused BatchNormAct2d is another class and is left alone.
             joint.train(child.training)
             setattr(module, name, joint)

@@ -45,7 +45,7 @@ def create_backbone(name: str, stem: Stem = "original", *, pretrained: bool = Fa
         hint = f"did you mean {' or '.join(close)}?" if close else "`timm.list_models()` lists the names."
         raise SettingsError(f"--backbone {name}: timm has no such model; {hint}")
     try:
-        backbone = timm.create_model(name, pretrained=pretrained, num_classes=0)
+        backbone: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0)
     except Exception as error:
         if not pretrained:
             raise

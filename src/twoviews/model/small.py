@@ -27,13 +27,15 @@ def _narrow_resnet18(width: int, pretrained: bool, **options: Any) -> ResNet:
     return net
 
 
-@register_model
 def resnet18_w16(pretrained: bool = False, **options: Any) -> ResNet:
     """ResNet-18 with 16, 32, 64, 128 channels."""
     return _narrow_resnet18(16, pretrained, **options)
 
 
-@register_model
 def resnet18_w32(pretrained: bool = False, **options: Any) -> ResNet:
     """ResNet-18 with 32, 64, 128, 256 channels."""
     return _narrow_resnet18(32, pretrained, **options)
+
+
+for _net in (resnet18_w16, resnet18_w32):
+    register_model(_net)

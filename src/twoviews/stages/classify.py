@@ -22,12 +22,11 @@ from twoviews.stages.probe_files import load_probe
 from twoviews.stages.setup import (
     Shared,
     about_model,
+    in_run_folder,
     new_backbone,
-    open_run,
     plan,
     prepare,
     say_counts,
-    say_finished,
     say_model,
 )
 from twoviews.stages.tasks import SELECT_FROM, classifier_task
@@ -40,34 +39,29 @@ from twoviews.trainers.weights import save_weights
 def run_supervised(settings: SupervisedCommand, shared: Shared | None = None) -> Path:
     """Train the baseline from random weights on the labelled images; returns its run folder."""
     shared = shared or _announced(prepare(settings))
-    run = open_run("supervised", settings, shared)
-    if not run.finished:
+
+    def work(run: RunFolder) -> None:
         backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=settings.init)
         _train_classifier("supervised", settings, shared, run, Classifier(backbone, _classes(shared)))
-    else:
-        say_finished("supervised", run)
-    run.release()
-    return run.path
+
+    return in_run_folder("supervised", settings, shared, work)
 
 
 def run_finetune(settings: FinetuneCommand, shared: Shared | None = None) -> Path:
     """Fine-tune pretrained weights on the labelled images; returns the run folder."""
     shared = shared or _announced(prepare(settings))
-    run = open_run("finetune", settings, shared)
-    if run.finished:
-        say_finished("finetune", run)
-        run.release()
-        return run.path
-    init = settings.init or str(backbone_file(settings.run))
-    backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
-    classifier = Classifier(backbone, _classes(shared))
-    if settings.probe_start:
-        _start_from_probe(classifier, settings, init)
-    if settings.freeze_backbone:
-        freeze(backbone)
-    _train_classifier("finetune", settings, shared, run, classifier, settings.backbone_lr_scale)
-    run.release()
-    return run.path
+
+    def work(run: RunFolder) -> None:
+        init = settings.init or str(backbone_file(settings.run))
+        backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
+        classifier = Classifier(backbone, _classes(shared))
+        if settings.probe_start:
+            _start_from_probe(classifier, settings, init)
+        if settings.freeze_backbone:
+            freeze(backbone)
+        _train_classifier("finetune", settings, shared, run, classifier, settings.backbone_lr_scale)
+
+    return in_run_folder("finetune", settings, shared, work)
 
 
 def backbone_file(run: Path | None) -> Path:
@@ -130,7 +124,6 @@ def _train_classifier(
     train(task, settings, engine, run, seed=settings.seed)
     if engine.is_first:
         _finish(settings, shared, run, task.module)
-    engine.barrier()
 
 
 def _finish(settings: Any, shared: Shared, run: RunFolder, module: nn.Module) -> None:

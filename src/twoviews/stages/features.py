@@ -24,11 +24,10 @@ from twoviews.stages.classify import backbone_file
 from twoviews.stages.probe_files import save_probe
 from twoviews.stages.setup import (
     Shared,
+    in_run_folder,
     new_backbone,
-    open_run,
     prepare,
     say_counts,
-    say_finished,
 )
 from twoviews.stages.tasks import SELECT_FROM
 from twoviews.trainers.engine import Engine
@@ -59,16 +58,14 @@ def run_features(settings: FeaturesCommand, shared: Shared | None = None) -> Pat
         say_counts(shared.splits)
     if not shared.can_train:
         raise DataError(f"{shared.splits.name} has no labelled images to check the features on; add train/<class>/.")
-    run = open_run("features", settings, shared)
-    if run.finished:
-        say_finished("features", run)
-    elif shared.engine.is_first:
-        init = settings.init or str(backbone_file(settings.run))
-        say("features: PCA, t-SNE, k-means, linear probe and kNN on training and validation images")
-        _check(settings, shared, run, init)
-    shared.engine.barrier()
-    run.release()
-    return run.path
+
+    def work(run: RunFolder) -> None:
+        if shared.engine.is_first:
+            init = settings.init or str(backbone_file(settings.run))
+            say("features: PCA, t-SNE, k-means, linear probe and kNN on training and validation images")
+            _check(settings, shared, run, init)
+
+    return in_run_folder("features", settings, shared, work)
 
 
 def extract(backbone: nn.Module, images: ImageSet, shared: Shared) -> Features:

@@ -31,12 +31,11 @@ from twoviews.settings import PretrainCommand
 from twoviews.stages.setup import (
     Shared,
     about_model,
+    in_run_folder,
     new_backbone,
-    open_run,
     plan,
     prepare,
     say_counts,
-    say_finished,
     say_model,
 )
 from twoviews.stages.tasks import simclr_model, simclr_task
@@ -60,11 +59,10 @@ def run_pretrain(settings: PretrainCommand, shared: Shared | None = None) -> Pat
         shared = prepare(settings, require_labels=False)
         if shared.engine.is_first:
             say_counts(shared.splits)
-    run = open_run("pretrain", settings, shared)
-    if run.finished:
-        say_finished("pretrain", run)
-        run.release()
-        return run.path
+    return in_run_folder("pretrain", settings, shared, lambda run: _pretrain(settings, shared, run))
+
+
+def _pretrain(settings: PretrainCommand, shared: Shared, run: RunFolder) -> None:
     engine, splits = shared.engine, shared.splits
     backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=settings.init)
     model = simclr_model(settings, backbone)
@@ -78,9 +76,6 @@ def run_pretrain(settings: PretrainCommand, shared: Shared | None = None) -> Pat
     train(task, fitted, engine, run, seed=settings.seed)
     if engine.is_first:
         _finish(fitted, shared, run, model)
-    engine.barrier()
-    run.release()
-    return run.path
 
 
 def _monitor(

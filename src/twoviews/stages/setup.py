@@ -149,17 +149,23 @@ def backbone_from(about: dict[str, Any]) -> nn.Module:
     return create_backbone(about["model"], stem)
 
 
-def open_run(command: str, settings: Any, shared: Shared) -> RunFolder:
-    """The run folder of a stage's command, with its environment written."""
+def in_run_folder(command: str, settings: Any, shared: Shared, work: Callable[[RunFolder], None]) -> Path:
+    """Do a command's work in its run folder, unless it is finished; returns the folder."""
     name = short_name(settings.data)
     run = RunFolder.open(settings, OUTPUT / f"{command}-{name}", writes=shared.engine.is_first)
-    run.write_environment(shared.engine.describe())
-    return run
-
-
-def say_finished(command: str, run: RunFolder) -> None:
-    """A run that has its results has nothing left to do."""
-    say(f"{command}: already complete in {run.path}; use --new to run it again beside it")
+    try:
+        if run.finished:
+            if shared.engine.is_first:
+                say(f"{command}: already complete in {run.path}; use --new to run it again beside it")
+            return run.path
+        run.write_environment(shared.engine.describe())
+        work(run)
+        shared.engine.barrier()
+        if shared.engine.is_first:
+            say(f"{command}: results in {run.path}")
+    finally:
+        run.release()
+    return run.path
 
 
 def say_model(name: str, settings: ModelSettings, module: nn.Module, shared: Shared) -> None:

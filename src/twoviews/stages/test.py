@@ -23,19 +23,19 @@ from twoviews.stages.models import load_classifier
 from twoviews.stages.probe_files import load_probe
 from twoviews.stages.setup import (
     Shared,
+    in_run_folder,
     new_backbone,
-    open_run,
     prepare,
     say_counts,
-    say_finished,
 )
 from twoviews.stages.test_files import write_pictures, write_tables
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.test import head_probabilities
 
-CI_METHOD = "Wilson score interval over test images, 95 %"
-PAIRED_METHOD = "paired bootstrap over test images, 10,000 resamples, 95 %; for this pair of models"
+CI_METHOD = "Wilson score over test images"
+PAIRED_METHOD = "paired bootstrap over test images, 10,000 resamples, for this pair of models"
+ORDER = ("supervised", "finetuned", "imagenet_finetuned", "linear_probe", "knn", "random_init_linear_probe")
 MAP_IMAGES = 5_000  # test images in the maps; more are sampled evenly
 
 
@@ -60,19 +60,18 @@ def run_test(settings: TestCommand, shared: Shared | None = None) -> Path:
         shared = prepare(settings)
         say_counts(shared.splits)
     test = shared.splits.open_test()
-    run = open_run("test", settings, shared)
-    if run.finished:
-        say_finished("test", run)
-    elif shared.engine.is_first:
+
+    def work(run: RunFolder) -> None:
+        if not shared.engine.is_first:
+            return
         tested = settings.run or newest_run("models/classifier.safetensors", "classifier run")
         say(f"test: every model of {tested} on {len(test):,} test images")
         scores = _score(tested, test, settings, shared)
         if not scores.probabilities:
             raise CheckpointError(f"{tested} holds no models/classifier.safetensors; name a finished classifier run.")
         _finish(scores, test, settings, shared, run)
-    shared.engine.barrier()
-    run.release()
-    return run.path
+
+    return in_run_folder("test", settings, shared, work)
 
 
 def _score(tested: Path, test: ImageSet, settings: TestCommand, shared: Shared) -> Scores:
@@ -130,7 +129,9 @@ def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Share
     labels, names = test.labels, list(shared.splits.class_names)
     predictions = {model: p.argmax(axis=1) for model, p in scores.probabilities.items()}
     models = {
-        model: _figures(labels, predicted, names, scores.val_top1[model]) for model, predicted in predictions.items()
+        model: _figures(labels, predictions[model], names, scores.val_top1[model])
+        for model in ORDER
+        if model in predictions
     }
     comparison: dict[str, Any] = {}
     if "supervised" in predictions and "finetuned" in predictions:

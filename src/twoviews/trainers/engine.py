@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -64,8 +65,9 @@ class Engine:
 
     def __init__(self, settings: RunSettings) -> None:
         from lightning_fabric import Fabric
-        from lightning_fabric.strategies import DDPStrategy
+        from lightning_fabric.strategies.ddp import DDPStrategy
 
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         kind = choose_device(settings.device)
         self.precision = choose_precision(settings.precision, kind)
         if settings.threads:
@@ -115,7 +117,8 @@ class Engine:
         if self.world_size == 1:
             return module
         if self.device.type == "cuda":
-            return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+            synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+            return synchronised
         return join_batchnorm(module)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -146,11 +149,11 @@ class Engine:
         dist.all_reduce(total)
         return total / self.world_size
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is set in any process."""
         if self.world_size == 1:
-            return flag
-        return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
+            return list(flags)
+        return [share > 0 for share in self.mean(torch.tensor(flags, dtype=torch.float32, device=self.device)).tolist()]
 
     def barrier(self) -> None:
         """Wait for the other processes."""

@@ -92,7 +92,6 @@ class RunFolder:
         """Let other processes have the folder."""
         if self._lock is not None:
             self._lock.release()
-            (self.path / ".lock").unlink(missing_ok=True)
             self._lock = None
 
     def _compare(self, settings: Settings) -> None:

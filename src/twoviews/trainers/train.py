@@ -7,6 +7,7 @@ weights, the optimizer and a step number, and a resumed run ends with the same b
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,15 +75,23 @@ def seconds_per_epoch(task: Task, settings: TrainingSettings, engine: Engine) ->
     size = batch_size_of(task, settings, engine)
     module = copy.deepcopy(task.module)
     wrapped, optimizer = engine.setup(module, build_optimizer(module, settings))
-    order = epoch_order(0, 0, len(task.batches))
+    set_lr(optimizer, 0.0)
+    mine = _share(epoch_order(0, 0, len(task.batches))[:size], engine)
     times = []
     for step in range(TIMED_STEPS):
         engine.synchronize()
         started = time.perf_counter()
-        _one_step(task, wrapped, optimizer, order[:size], 0, step, settings, engine)
+        _one_step(task, wrapped, optimizer, mine, 0, step, settings, engine)
         engine.synchronize()
         times.append(time.perf_counter() - started)
-    return min(times[1:]) * (len(task.batches) // size)
+    # All processes must agree: the epochs of --minutes follow from it.
+    seconds = float(engine.mean(torch.tensor(min(times[1:]), device=engine.device)))
+    return seconds * (len(task.batches) // size)
+
+
+def _share(positions: Tensor, engine: Engine) -> Tensor:
+    """This process's part of a batch."""
+    return positions.chunk(engine.world_size)[engine.rank]
 
 
 def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder, *, seed: int) -> None:
@@ -130,7 +139,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
             epoch, position = divmod(step, steps_per_epoch)
             if position == 0 or len(order) == 0:
                 order = epoch_order(seed, epoch, len(task.batches))
-            mine = order[position * size : (position + 1) * size].chunk(engine.world_size)[engine.rank]
+            mine = _share(order[position * size : (position + 1) * size], engine)
             lr = lr_at(step, **schedule)
             set_lr(optimizer, lr)
             scalars = _one_step(task, module, stepper, mine, epoch, step, settings, engine, seed)
@@ -138,26 +147,33 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
                 sums[key] = sums.get(key, zero) + value
             epoch_images += size
             state.step = step + 1
-            if step % LOG_STEPS == 0 or position == steps_per_epoch - 1:
+            finished = position == steps_per_epoch - 1
+            if step % LOG_STEPS == 0 or finished:
                 seconds = time.monotonic() - epoch_started
                 means = {k: float(v) / (position + 1) for k, v in sums.items()}
                 text = _describe(means, epoch_images / max(seconds, 1e-9))
                 progress.step(state.step, text)
 
-            finished = position == steps_per_epoch - 1
-            stopping = engine.any(stop.exit_code is not None)
+            stopping = due = False
+            # Asking the other GPUs is a wait for them; processes on CPUs meet at every step anyway.
+            if engine.device.type == "cpu" or step % LOG_STEPS == 0 or finished:
+                late = time.monotonic() - last_saved > 60 * settings.checkpoint_minutes
+                stopping, due = engine.any(stop.exit_code is not None, late)
+            if finished or stopping or due:
+                totals = {key: float(engine.mean(total)) for key, total in sums.items()}
+                _check_finite(task, totals, state.step)
             if finished:
                 row = {"epoch": epoch + 1, "step": state.step, "lr": lr}
-                row |= {key: float(engine.mean(total)) / steps_per_epoch for key, total in sums.items()}
+                row |= {key: total / steps_per_epoch for key, total in totals.items()}
                 trained_seconds = time.monotonic() - epoch_started
                 row |= task.evaluate(epoch + 1)
                 best_weights = _keep_best(task, row, state, best_weights)
-                sums = {}
+                sums, totals = {}, {}
                 if engine.is_first:
                     run.add_epoch(row, trained_seconds, epoch_images / max(trained_seconds, 1e-9))
                     progress.epoch(epoch + 1, state.step, _describe(row, epoch_images / max(trained_seconds, 1e-9)))
-            if finished or stopping or time.monotonic() - last_saved > 60 * settings.checkpoint_minutes:
-                state.sums = {k: float(v) for k, v in sums.items()}
+            if finished or stopping or due:
+                state.sums = totals
                 state.engine = engine.state()
                 if engine.is_first:
                     state.metrics_bytes = run.metrics_bytes()
@@ -166,7 +182,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
                 last_saved = time.monotonic()
                 if finished:
                     epoch_started, epoch_images = time.monotonic(), 0
-            if stopping and state.step < steps:
+            if stopping:
                 raise Stopped(
                     f"{task.name} stopped at step {state.step} of {steps}; the same command goes on from there.",
                     stop.exit_code or 143,
@@ -202,6 +218,20 @@ def _one_step(
         engine.clip(module, optimizer, settings.clip_grad_norm)
     optimizer.step()
     return scalars
+
+
+def _check_finite(task: Task, totals: dict[str, float], step: int) -> None:
+    """A checkpoint must not hold what no training can go on from.
+
+    Raises:
+        NumbersError: a sum of the epoch, or a weight, is not finite.
+    """
+    weights = torch.stack([p.detach().float().abs().max() for p in task.module.parameters()])
+    if not (all(map(math.isfinite, totals.values())) and bool(torch.isfinite(weights).all())):
+        raise NumbersError(
+            f"{task.name}: weights or loss are not finite at step {step}; the last checkpoint is intact. "
+            "Lower --base-lr or set --clip-grad-norm."
+        )
 
 
 def _keep_best(
