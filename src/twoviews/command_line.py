@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import inspect
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import tyro
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from twoviews import recipes, settings
 from twoviews.errors import SettingsError
 from twoviews.trainers.run_folder import load_settings
 
 # Commands that take a run: what data and backbone it had is where their own settings start.
-_FROM_RUN = {"features": "features", "finetune": "finetune", "test": None}
+_FROM_RUN = {"features", "finetune", "test"}
 _INHERITED = {
     *settings.DataSettings.model_fields,
     *(key for key in settings.ModelSettings.model_fields if key != "init"),
@@ -31,9 +35,14 @@ def parse(command: str, settings_name: str, words: list[str]) -> Any:
         SettingsError: an unknown flag or key, a value out of its range, or a config that can't be read.
     """
     kind: type[settings.Settings] = getattr(settings, settings_name)
+    _check_flags(kind, command, words)
     named = _read(kind, command, words, {})
-    values = _defaults(command, kind, named)
-    return _read(kind, command, words, values)
+    values = _defaults(command, kind, named, lambda under: str(_read(kind, command, words, {"data": under}).data))
+    try:
+        return _read(kind, command, words, values)
+    except ValidationError as error:  # of the defaults: a flag's is told apart in _read
+        origin = f"{named.config}: " if getattr(named, "config", None) is not None else ""
+        raise SettingsError(origin + _explain(error, kind, command)) from error
 
 
 def from_values(command: str, settings_name: str, values: dict[str, Any]) -> Any:
@@ -45,30 +54,56 @@ def from_values(command: str, settings_name: str, values: dict[str, Any]) -> Any
     kind: type[settings.Settings] = getattr(settings, settings_name)
     try:
         named = kind.model_validate(values)
-        return kind.model_validate(_merge(_defaults(command, kind, named), values))
+        defaults = _defaults(command, kind, named, lambda under: str(values.get("data", under)))
+        return kind.model_validate(_merge(defaults, values))
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from error
+        raise SettingsError(_explain(error, kind, command)) from error
 
 
-def _defaults(command: str, kind: type[settings.Settings], named: Any) -> dict[str, Any]:
-    """Recipe and config for what the flags named."""
-    values: dict[str, Any] = {}
+def flags(kind: type[settings.Settings]) -> list[str]:
+    """Every flag of a command, as it is typed."""
+    names: list[str] = []
+    for key, field in _keys(kind).items():
+        if tyro.conf.Positional not in field.metadata:
+            names.append(_flag(key))
+            if field.annotation is bool:
+                group, dot, name = key.rpartition(".")
+                names.append(_flag(f"{group}{dot}no-{name}"))
+    return names
+
+
+def _keys(kind: type[settings.Settings], prefix: str = "") -> dict[str, FieldInfo]:
+    """Every setting by its dotted name, as in a config (``pretrain.epochs``)."""
+    keys: dict[str, FieldInfo] = {}
+    for name, field in kind.model_fields.items():
+        group = field.annotation
+        if inspect.isclass(group) and issubclass(group, settings.Settings):
+            keys |= _keys(group, f"{prefix}{name}.")
+        else:
+            keys[prefix + name] = field
+    return keys
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def _defaults(
+    command: str, kind: type[settings.Settings], named: Any, data_over: Callable[[str], str]
+) -> dict[str, Any]:
+    """Run, recipe and config for what was named; ``data_over`` is DATA as named, or else what it is given."""
     config = load_settings(named.config) if getattr(named, "config", None) is not None else {}
-    if command in _FROM_RUN:
-        values |= _of_run(named.run)
+    inherited = _of_run(named.run) if command in _FROM_RUN else {}
+    values = inherited
     if isinstance(named, settings.DataSettings):
-        data = str(config.get("data", values.get("data", named.data)))
-        if "data" in named.model_fields_set and named.data != kind.model_fields["data"].default:
-            data = named.data
+        under = str({**inherited, **config}.get("data", named.data))
+        data = named.data if under == named.data else data_over(under)
         name = getattr(named, "recipe", None) or config.get("recipe") or _recipe(data)
-        stage = None if command == "study" else command
-        recipe = recipes.recipe_settings(name, stage)
-        inherited = {key: value for key, value in values.items() if key in _INHERITED}
+        recipe = recipes.recipe_settings(name, None if command == "study" else command)
         values = _merge(recipe, inherited)
     values = _merge(values, config)
-    known = kind.model_fields
     # A recipe speaks of a whole study; a stage takes what it has. A config is the user's: its keys must exist.
-    return {key: value for key, value in values.items() if key in known or key in config}
+    return {key: value for key, value in values.items() if key in kind.model_fields or key in config}
 
 
 def _recipe(data: str) -> str:
@@ -99,50 +134,73 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _check_flags(kind: type[settings.Settings], command: str, words: list[str]) -> None:
+    known = {*flags(kind), "--help"}
+    for word in words:
+        flag = word.split("=", 1)[0].replace("_", "-")
+        if flag.startswith("--") and flag not in known:
+            raise SettingsError(_no_such(flag, sorted(known), command))
+
+
 def _read(kind: type[settings.Settings], command: str, words: list[str], values: dict[str, Any]) -> Any:
-    """Parse the words over ``values``; the parser's boxes become one line."""
+    """Parse the words over ``values``; what the parser says in a box becomes one line."""
+    required = {name for name, field in kind.model_fields.items() if field.is_required()} - values.keys()
+    default: Any = tyro.MISSING_NONPROP if required else kind.model_validate(values)
     captured = io.StringIO()
     try:
-        default = _valid(kind, values)
         with contextlib.redirect_stderr(captured):
-            return tyro.cli(
-                kind,
-                args=words,
-                default=default,
-                prog=f"twoviews {command}",
-                description=kind.__doc__,
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-    except ValidationError as error:
-        raise SettingsError(_explain(error)) from error
+            return tyro.cli(kind, args=words, default=default, prog=f"twoviews {command}", description=kind.__doc__)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise SettingsError(_one_line(captured.getvalue(), command)) from None
+        cause: BaseException | None = stop
+        while cause is not None and not isinstance(cause, ValidationError):
+            cause = cause.__context__
+        if cause is not None:
+            raise SettingsError(_explain(cause, kind, command, flags=True)) from None
+        if required and "Missing from" in captured.getvalue():
+            needed = " and ".join(key.upper() for key in kind.model_fields if key in required)
+            raise SettingsError(f"{command} needs {needed}; `twoviews {command} --help` explains.") from None
+        raise SettingsError(_one_line(captured.getvalue())) from None
 
 
-def _valid(kind: type[settings.Settings], values: dict[str, Any]) -> Any:
-    required = {name for name, f in kind.model_fields.items() if f.is_required()} - values.keys()
-    return tyro.MISSING_NONPROP if required else kind.model_validate(values)
-
-
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, kind: type[settings.Settings], command: str, *, flags: bool = False) -> str:
+    """The first thing that is wrong: which setting, what it should be, what it was."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
+    # The parser checks a study's groups one by one; such an error knows its group by the class alone.
+    group = [name for name, f in kind.model_fields.items() if getattr(f.annotation, "__name__", "") == error.title]
+    key = ".".join([*group, *(part for part in first["loc"] if isinstance(part, str))])
     if first["type"] == "extra_forbidden":
-        return f"{key}: no such setting; `--help` lists them."
-    given = "" if isinstance(first["input"], dict) else f" (got {first['input']!r})"
-    return f"{key}: {message}{given}." if key else f"{message}."
+        return _no_such(key, list(_keys(kind)), command)
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(first["input"], (dict, settings.Settings)) else f" (got {first['input']!r})"
+    where = _flag(key) if flags and first["loc"] else key
+    return f"{where}: {message}{given}" if key else f"{message}{given}"
 
 
-def _one_line(text: str, command: str) -> str:
-    """The parser's message without its boxes, rules and colours."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    lines = [line.strip("│╭╮╰╯─ \t") for line in text.splitlines()]
-    words = " ".join(line for line in lines if line)
-    words = re.sub(r"\s*For further information visit \S+", "", words)
-    words = re.sub(r"\s*For full helptext, (run|see) .*", "", words)
-    words = re.sub(r"^(Unrecognized options|Value error|Parsing error|Missing required \w+) (?=\w+.*:)", "", words)
-    words = re.sub(r"\[type=[^\]]*\]", "", words)
-    return f"{words.strip()} (`twoviews {command} --help` lists the settings)"
+def _no_such(name: str, known: list[str], command: str) -> str:
+    """What is unknown, and what it may have been meant for: the same name elsewhere, or a similar one."""
+    dashes = "--" if name.startswith("--") else ""
+    bare, others = name.removeprefix("--"), [key.removeprefix("--") for key in known]
+    last = bare.rpartition(".")[2]
+    near = [key for key in others if key.rpartition(".")[2] == last]
+    near = near or [key for key in others if last in key.rpartition(".")[2].replace("_", "-").split("-")]
+    near = near or difflib.get_close_matches(bare, others, n=1)
+    near = near or [key for key in others if difflib.get_close_matches(last, [key.rpartition(".")[2]], cutoff=0.8)]
+    hint = f"; did you mean {' or '.join(dashes + key for key in near[:3])}?" if near else ""
+    return f"{name}: no such setting{hint} (`twoviews {command} --help` lists them)"
+
+
+def _one_line(text: str) -> str:
+    """The parser's message without its box: what stands between the title and the first rule."""
+    lines = [line.strip("│| ") for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("╭", "╰", "+"))]
+    rules = [number for number, line in enumerate(lines) if not line.strip("─-")]
+    message = " ".join(lines[: rules[0]] if rules else lines).removeprefix("Error parsing ")
+    choice = re.fullmatch(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)\.", message)
+    if choice is not None:
+        return f"{choice[2]}: should be one of {choice[3].replace(chr(39), '')} (got {choice[1]!r})"
+    missing = re.fullmatch(r"Missing value for argument '(.*)'\. Expected (\d+) values\.", message)
+    if missing is not None:
+        return f"{missing[1]}: needs {'a value' if missing[2] == '1' else f'{missing[2]} values'}"
+    return re.sub(r"\s*Got errors:.*", "", message).replace("Unrecognized options:", "not understood:")

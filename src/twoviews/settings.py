@@ -67,7 +67,7 @@ class RunSettings(Settings):
     threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores")
     recipe: str | None = Field(None, description="named settings; default: by DATA")
     config: Path | None = Field(None, description="YAML file of settings; flags win over it")
-    minutes: float | None = Field(None, gt=0, description="fit the epochs to this time")
+    minutes: float | None = Field(None, gt=0, description="lower the epochs until the run fits this time")
 
 
 class TrainingSettings(Settings):

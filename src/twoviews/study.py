@@ -47,7 +47,10 @@ def run_study(settings: StudyCommand) -> Path:
     """Run what is left of a study and write its results and report; returns the run folder."""
     shared = prepare(settings)
     shared.splits.open_test()  # a study without a test part should fail now, not after hours
-    return in_run_folder("study", settings, shared, lambda run: _study(settings, shared, run))
+    path = in_run_folder("study", settings, shared, lambda run: _study(settings, shared, run))
+    if shared.engine.is_first and not (path / "report.html").exists():
+        _report(path)
+    return path
 
 
 def _study(settings: StudyCommand, shared: Shared, run: RunFolder) -> None:
@@ -61,11 +64,16 @@ def _study(settings: StudyCommand, shared: Shared, run: RunFolder) -> None:
         _timed(stage, work, run, shared)
     if is_first:
         run.finish(_results(plan, shared, run))
-        page = write_report(run.path)
-        found = verdict(run.results())
-        if found is not None:
-            say(f"\n{found.lead}: {found.sentence}")
-        say(f"report: {page}")
+        _report(run.path)
+
+
+def _report(path: Path) -> None:
+    """Write the page and say its verdict."""
+    page = write_report(path)
+    found = verdict(read_json(path / "results.json"))
+    if found is not None:
+        say(f"\n{found.lead}: {found.sentence}")
+    say(f"report: {page}")
 
 
 def _stages(settings: StudyCommand, folder: Path) -> list[tuple[str, Any]]:

@@ -183,7 +183,7 @@ def say_model(name: str, settings: ModelSettings, module: nn.Module, shared: Sha
 
 
 def plan(task: Task, settings: Any, shared: Shared, run: RunFolder) -> Any:
-    """Measure an epoch, fit the epochs where ``--minutes`` asks for it, and print the estimate.
+    """Measure an epoch, lower the epochs where ``--minutes`` asks for it, and print the estimate.
 
     The fitted epochs are kept in plan.json, so that a resume does not measure anew.
 
@@ -195,7 +195,7 @@ def plan(task: Task, settings: Any, shared: Shared, run: RunFolder) -> Any:
         return with_epochs(settings, read_json(path)["epochs"])
     seconds = seconds_per_epoch(task, settings, shared.engine)
     if settings.minutes is not None:
-        epochs = max(1, int(settings.minutes * 60 / seconds))
+        epochs = max(1, min(settings.epochs, int(settings.minutes * 60 / seconds)))
         settings = with_epochs(settings, epochs)
         if shared.engine.is_first:
             write_json(path, {"epochs": epochs, "seconds_per_epoch": seconds})

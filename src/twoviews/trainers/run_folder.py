@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -62,17 +63,26 @@ class RunFolder:
         if not writes:
             return run
         run._take_lock()
-        saved = path / "settings.yaml"
-        if saved.exists():
-            run._compare(settings)
-        else:
-            others = [p.name for p in path.iterdir() if p.name != ".lock"] if path.is_dir() else []
-            if others:
-                raise SettingsError(
-                    f"{path} is not empty and holds no run ({others[0]}, ...); name another folder with --out."
-                )
-            write_text(saved, dump_settings(settings))
+        try:
+            run._claim(settings)
+        except BaseException:
+            if not (path / "settings.yaml").exists():
+                with suppress(OSError):  # no run: the folder is left as it was
+                    (path / ".lock").unlink()
+            run.release()
+            raise
         return run
+
+    def _claim(self, settings: RunSettings) -> None:
+        saved = self.path / "settings.yaml"
+        if saved.exists():
+            return self._compare(settings)
+        others = [p.name for p in self.path.iterdir() if p.name != ".lock"]
+        if others:
+            raise SettingsError(
+                f"{self.path} is not empty and holds no run ({others[0]}, ...); name another folder with --out."
+            )
+        return write_text(saved, dump_settings(settings))
 
     def _take_lock(self) -> None:
         try:
