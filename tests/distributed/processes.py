@@ -1,0 +1,48 @@
+"""Several gloo processes that see the environment torchrun gives them; each leaves what it found in a file."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from twoviews.settings import RunSettings
+from twoviews.trainers.engine import Engine
+
+Work = Callable[[Engine], dict[str, Any]]
+
+
+def run_processes(work: Work, world: int, folder: Path) -> list[dict[str, Any]]:
+    """``work`` in ``world`` processes, each with its engine; what each returned, process 0 first."""
+    mp.spawn(_begin, args=(work, world, _free_port(), str(folder)), nprocs=world)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
+
+
+def _begin(rank: int, work: Work, world: int, port: int, folder: str) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    torch.set_num_threads(1)
+    engine = Engine(RunSettings(device="cpu", precision="float32"))
+    assert (engine.rank, engine.world_size) == (rank, world)
+    torch.save(work(engine), Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,270 @@
+"""Several processes are one: the same loss, gradient and statistics as one process on the joined batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from processes import run_processes
+from torch import Tensor, nn
+
+from twoviews.loss_functions.info_nce import info_nce
+from twoviews.model.batchnorm import JointBatchNorm, join_batchnorm
+from twoviews.model.resnet50 import freeze
+from twoviews.trainers.engine import Engine
+
+IMAGES, WIDTH, TEMPERATURE = 8, 5, 0.2
+STEPS = 3
+
+
+def numbers(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def joined_projections() -> Tensor:
+    """2N×D, first views then second views, alike in pairs."""
+    return numbers(2 * IMAGES, WIDTH, seed=0) + numbers(IMAGES, WIDTH, seed=1).repeat(2, 1)
+
+
+def share_of_views(rows: Tensor, engine: Engine) -> Tensor:
+    """The two views of this process's images, as its part of the batch has them."""
+    return torch.cat([view.chunk(engine.world_size)[engine.rank] for view in rows.chunk(2)])
+
+
+def bounds(rank: int, world: int, rows: int) -> slice:
+    """Shares of different sizes: every process one row more than the one before it."""
+    edges = np.cumsum([0, *np.arange(world) + (rows - world * (world - 1) // 2) // world])
+    edges[-1] = rows
+    return slice(int(edges[rank]), int(edges[rank + 1]))
+
+
+# What the processes do. ---------------------------------------------------------------------------------------------
+
+
+def contrast(engine: Engine) -> dict[str, Any]:
+    mine = share_of_views(joined_projections(), engine).requires_grad_()
+    loss, top1 = info_nce(
+        mine, TEMPERATURE, candidates=engine.gather(mine), first_row=engine.rank * len(mine)
+    )
+    loss.backward()
+    assert mine.grad is not None
+    # Every process adds its loss's gradient; averaging over processes is what the wrapped module does to weights.
+    return {
+        "loss": engine.mean(loss),
+        "top1": engine.mean(top1),
+        "gradient": mine.grad / engine.world_size,
+        "own_loss": loss.detach(),
+    }
+
+
+def network(dtype: torch.dtype) -> nn.Module:
+    torch.manual_seed(3)
+    layers = [nn.Linear(6, 7, bias=False), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, WIDTH, bias=False)]
+    return nn.Sequential(*layers, nn.BatchNorm1d(WIDTH)).to(dtype)
+
+
+def train(engine: Engine) -> dict[str, Any]:
+    """Steps of a small SimCLR through the engine's own wrapping: its gradients, weights and statistics."""
+    module = engine.join_processes(network(torch.float32))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    wrapped, stepper = engine.setup(module, optimizer)
+    losses, gradients = [], {}
+    for step in range(STEPS):
+        z = wrapped(share_of_views(numbers(2 * IMAGES, 6, seed=step).float(), engine))
+        candidates = engine.gather(z) if engine.world_size > 1 else None
+        loss, _ = info_nce(z, TEMPERATURE, candidates=candidates, first_row=engine.rank * len(z))
+        stepper.zero_grad()
+        engine.backward(loss)
+        stepper.step()
+        losses.append(engine.mean(loss.detach()))
+        gradients |= {f"{step}.{name}": p.grad.clone() for name, p in module.named_parameters()}
+    return {"losses": torch.stack(losses), "gradients": gradients, "state": dict(module.state_dict())}
+
+
+def normalise(engine: Engine) -> dict[str, Any]:
+    """BatchNorm of vectors and of images, in training on shares of different sizes, then in evaluation."""
+    found = {}
+    for kind, x in batchnorm_inputs().items():
+        module = engine.join_processes(nn.Sequential(batchnorm(kind)))
+        assert isinstance(module[0], JointBatchNorm)
+        found[kind] = through_batchnorm(module, [part[bounds(engine.rank, engine.world_size, len(part))] for part in x])
+    return found
+
+
+def agree(engine: Engine) -> dict[str, Any]:
+    first = engine.is_first
+    return {"any": engine.any(first, False, not first, True), "mean": engine.mean(torch.tensor(float(engine.rank)))}
+
+
+def everything(engine: Engine) -> dict[str, Any]:
+    return {
+        "contrast": contrast(engine),
+        "train": train(engine),
+        "normalise": normalise(engine),
+        "agree": agree(engine),
+    }
+
+
+def batchnorm(kind: str) -> nn.Module:
+    made = nn.BatchNorm1d(4) if kind == "vectors" else nn.BatchNorm2d(4)
+    with torch.no_grad():
+        made.weight.copy_(numbers(4, seed=8))
+        made.bias.copy_(numbers(4, seed=9))
+    return made.double()
+
+
+def batchnorm_inputs() -> dict[str, list[Tensor]]:
+    """Three batches of each: two to train on, one to evaluate; means and scales differ by channel and row."""
+    vectors = [3 * numbers(11, 4, seed=s) * (1 + numbers(11, 1, seed=s + 50)) + 2 for s in (20, 21, 22)]
+    images = [numbers(11, 4, 3, 5, seed=s) * (1 + numbers(11, 1, 1, 1, seed=s + 50)) - 1 for s in (30, 31, 32)]
+    return {"vectors": vectors, "images": images}
+
+
+def through_batchnorm(module: nn.Module, batches: list[Tensor]) -> dict[str, Any]:
+    outputs, gradients = [], []
+    for x in batches[:2]:
+        x = x.clone().requires_grad_()
+        y = module(x)
+        (y.exp().sum() + (y * y.roll(1, 1)).sum()).backward()
+        outputs.append(y.detach())
+        gradients.append(x.grad)
+    module.eval()
+    return {
+        "outputs": outputs,
+        "gradients": gradients,
+        "parameters": {name: p.grad for name, p in module.named_parameters()},
+        "buffers": dict(module.named_buffers()),
+        "evaluated": module(batches[2]).detach(),
+    }
+
+
+# What must hold. ----------------------------------------------------------------------------------------------------
+
+
+class Alone:
+    """An engine of one process, as far as the functions above use one."""
+
+    rank, world_size = 0, 1
+
+    def setup(self, module: nn.Module, optimizer: Any) -> tuple[nn.Module, Any]:
+        return module, optimizer
+
+    def join_processes(self, module: nn.Module) -> nn.Module:
+        return module
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def mean(self, value: Tensor) -> Tensor:
+        return value
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp(f"world{request.param}")
+    return run_processes(everything, request.param, folder)
+
+
+def test_loss_and_gradient_of_info_nce(found: list[dict[str, Any]]) -> None:
+    z = joined_projections().requires_grad_()
+    loss, top1 = info_nce(z, TEMPERATURE)
+    loss.backward()
+    assert z.grad is not None
+    for rank, result in enumerate(found):
+        mine = result["contrast"]
+        torch.testing.assert_close(mine["loss"], loss.detach(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(mine["top1"], top1)
+        expected = torch.cat([view.chunk(len(found))[rank] for view in z.grad.chunk(2)])
+        torch.testing.assert_close(mine["gradient"], expected, rtol=1e-10, atol=1e-12)
+    assert len({float(r["contrast"]["own_loss"]) for r in found}) == len(found)  # they did see different anchors
+
+
+def test_training_steps_of_a_wrapped_network(found: list[dict[str, Any]]) -> None:
+    alone = train(Alone())  # type: ignore[arg-type]
+    for result in found:
+        torch.testing.assert_close(result["train"]["losses"], alone["losses"], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(result["train"]["gradients"], alone["gradients"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(result["train"]["state"], alone["state"], rtol=1e-4, atol=1e-5)
+    assert all(float(g.abs().max()) > 1e-3 for g in alone["gradients"].values())
+
+
+@pytest.mark.parametrize("kind", ["vectors", "images"])
+def test_batchnorm_is_that_of_the_joint_batch(found: list[dict[str, Any]], kind: str) -> None:
+    batches = batchnorm_inputs()[kind]
+    expected = through_batchnorm(nn.Sequential(batchnorm(kind)), batches)
+    results = [r["normalise"][kind] for r in found]
+    exact = {"rtol": 1e-9, "atol": 1e-9}
+    for key in ("outputs", "gradients"):
+        joined = [torch.cat([r[key][batch] for r in results]) for batch in range(2)]
+        torch.testing.assert_close(joined, expected[key], **exact)
+    for name, gradient in expected["parameters"].items():
+        torch.testing.assert_close(sum(r["parameters"][name] for r in results), gradient, **exact)
+    for result in results:
+        torch.testing.assert_close(result["buffers"], expected["buffers"], **exact)
+    torch.testing.assert_close(torch.cat([r["evaluated"] for r in results]), expected["evaluated"], **exact)
+    # Statistics of a process's own share would have been others.
+    own = [batches[0][bounds(rank, len(found), len(batches[0]))] for rank in range(len(found))]
+    assert not torch.allclose(own[0].mean(), own[1].mean(), rtol=0.05)
+
+
+def test_all_processes_come_to_one_answer(found: list[dict[str, Any]]) -> None:
+    for result in found:
+        assert result["agree"]["any"] == [True, False, True, True]
+        assert float(result["agree"]["mean"]) == pytest.approx((len(found) - 1) / 2)
+
+
+def test_joining_keeps_weights_statistics_and_what_is_frozen() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, eps=1e-3, momentum=0.3))
+    module(torch.randn(5, 3))
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    freeze(module)
+    joint = join_batchnorm(module)[1]  # type: ignore[index]
+    assert isinstance(joint, JointBatchNorm)
+    assert (joint.eps, joint.momentum, joint.training) == (1e-3, 0.3, False)
+    assert not any(p.requires_grad for p in joint.parameters())
+    torch.testing.assert_close(dict(module.state_dict()), before, rtol=0, atol=0)
+
+
+# The real command. --------------------------------------------------------------------------------------------------
+
+
+def pretrain(images: Path, out: Path, *launcher: str) -> dict[str, Any]:
+    options = ["--epochs", "1", "--warmup-epochs", "0", "--batch-size", "16", "--image-size", "16"]
+    options += ["--backbone", "resnet18_w16", "--device", "cpu", "--precision", "float32", "--threads", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "twoviews", "pretrain", str(images), "--out", str(out), *options]
+        + ["--cache", str(out.parent / f"{out.name}-cache")],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=out.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("pretrain: 1 epochs") == 1, done.stdout  # one process speaks
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 1
+    return dict(rows[0])
+
+
+def test_pretraining_under_torchrun_is_pretraining(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = tmp_path / "pictures"
+    (images / "unlabeled").mkdir(parents=True)
+    for i in range(32):
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+        coarse.resize((20, 20)).save(images / "unlabeled" / f"{i:02d}.png")
+    one = pretrain(images, tmp_path / "one")
+    two = pretrain(images, tmp_path / "two", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    assert two["step"] == one["step"] == 2
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    assert two["contrastive_top1"] == pytest.approx(one["contrastive_top1"])
+    assert two["effective_rank"] == pytest.approx(one["effective_rank"], rel=1e-2)
