@@ -1,4 +1,4 @@
-"""PCA, t-SNE, k-means, linear probe and kNN of the SimCLR run of simclr_train.py: `twoviews features output/pretrain-stl10`, and its flags."""
+"""PCA, t-SNE, k-means, probes: `twoviews features output/pretrain-stl10`, the run of simclr_train.py."""
 
 import sys
 

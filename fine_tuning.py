@@ -1,4 +1,4 @@
-"""Fine-tune the SimCLR run of simclr_train.py on STL10's labelled images: `twoviews finetune output/pretrain-stl10`, and its flags."""
+"""Fine-tune on STL10's labels: `twoviews finetune output/pretrain-stl10`, the run of simclr_train.py."""
 
 import sys
 

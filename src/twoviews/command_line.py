@@ -192,9 +192,10 @@ def _no_such(name: str, known: list[str], command: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """The parser's message without its box: what stands between the title and the first rule."""
-    lines = [line.strip("│| ") for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("╭", "╰", "+"))]
+    """The parser's message without its box: what stands between the title and the first rule after it."""
+    lines = [line.strip("│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
+    # A terminal without box-drawing characters has the title on a line of its own, and a rule under it.
+    lines = [line for line in lines if line and not line.startswith(("╭", "╰"))][0 if "╭" in text else 2 :]
     rules = [number for number, line in enumerate(lines) if not line.strip("─-")]
     message = " ".join(lines[: rules[0]] if rules else lines).removeprefix("Error parsing ")
     choice = re.fullmatch(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)\.", message)

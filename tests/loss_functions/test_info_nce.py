@@ -134,7 +134,7 @@ def test_anchors_in_parts_give_the_whole_loss_and_gradient(parts: int) -> None:
 
     whole, whole_top1 = info_nce(z, temperature)
     (whole_gradient,) = torch.autograd.grad(whole, z)
-    assert float(loss) == pytest.approx(float(whole), rel=1e-12)
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-12)
     assert float(top1) == pytest.approx(float(whole_top1))
     torch.testing.assert_close(gradient, whole_gradient, rtol=1e-10, atol=1e-12)
 

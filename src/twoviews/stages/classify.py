@@ -95,7 +95,7 @@ def _classes(shared: Shared) -> int:
 def _start_from_probe(classifier: Classifier, settings: FinetuneCommand, init: str) -> None:
     """Fold the probe's standardisation into the head's weights, so that both give the same logits."""
     run = Path(init).parent.parent
-    for place in (run.parent / "features", run, run / "features"):
+    for place in (run.parent / "features", run.with_name(run.name.replace("pretrain", "features")), run):
         if (place / "linear_probe.safetensors").exists():
             probe = load_probe(place / "linear_probe.safetensors")
             break

@@ -152,9 +152,15 @@ def backbone_from(about: dict[str, Any]) -> nn.Module:
 def in_run_folder(command: str, settings: Any, shared: Shared, work: Callable[[RunFolder], None]) -> Path:
     """Do a command's work in its run folder, unless it is finished; returns the folder."""
     name = short_name(settings.data)
-    run = RunFolder.open(settings, OUTPUT / f"{command}-{name}", writes=shared.engine.is_first)
+    default = settings.out or OUTPUT / f"{command}-{name}"
+    # The first process finds the folder (--new makes it a new one) and the others follow.
+    first = RunFolder.open(settings, default) if shared.engine.is_first else None
+    path = Path(shared.engine.share(str(first.path if first else default)))
+    run = first or RunFolder(path, writes=False)
     try:
-        if run.finished:
+        finished = run.finished
+        shared.engine.barrier()  # every process has looked before the first one can finish
+        if finished:
             if shared.engine.is_first:
                 say(f"{command}: already complete in {run.path}; use --new to run it again beside it")
             return run.path

@@ -117,7 +117,7 @@ def load_latest(
             module.load_state_dict(load_file(path / "model.safetensors"))
             values = read_json(path / "state.json")
             _restore_optimizer(optimizer, load_file(path / "optimizer.safetensors"), values.pop("optimizer"))
-        except (RuntimeError, KeyError, SafetensorError) as error:
+        except (RuntimeError, LookupError, SafetensorError) as error:
             raise CheckpointError(
                 f"{path} belongs to another model ({str(error).splitlines()[0]}); start beside it with --new."
             ) from error
@@ -166,9 +166,13 @@ def _flatten_optimizer(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[st
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, value in [*tensors.items(), *numbers.items()]:
         index, name = key.split(".", 1)
+        parameter = parameters[int(index)]
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            value = torch.empty_like(parameter).copy_(value)  # channels last, as it was: the same sums, as fast
         state.setdefault(int(index), {})[name] = value
     full = optimizer.state_dict()
     full["state"] = state

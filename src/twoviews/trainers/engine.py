@@ -54,6 +54,22 @@ def choose_precision(asked: str, device: str) -> str:
     return "float32"
 
 
+class _Gather(torch.autograd.Function):
+    """all_gather of rows; a row's gradient is the sum of what it got in every process's loss."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
+
+
 class Engine:
     """Where a run computes.
 
@@ -137,9 +153,8 @@ class Engine:
         """n×D of each process → (world·n)×D of all, process 0 first, with gradient."""
         if self.world_size == 1:
             return rows
-        gathered = self._fabric.all_gather(rows, sync_grads=True)
-        assert isinstance(gathered, Tensor)
-        return gathered.flatten(0, 1)
+        gathered: Tensor = _Gather.apply(rows)
+        return gathered
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over processes, without gradient."""
@@ -154,6 +169,10 @@ class Engine:
         if self.world_size == 1:
             return list(flags)
         return [share > 0 for share in self.mean(torch.tensor(flags, dtype=torch.float32, device=self.device)).tolist()]
+
+    def share(self, text: str) -> str:
+        """The first process's text, in every process."""
+        return str(self._fabric.broadcast(text)) if self.world_size > 1 else text
 
     def barrier(self) -> None:
         """Wait for the other processes."""

@@ -21,7 +21,9 @@ def duration(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line, whatever the terminal can show; a closed pipe does not end a run."""
+    """Print a line in the first process, whatever the terminal can show; a closed pipe does not end a run."""
+    if os.environ.get("RANK", "0") != "0" or os.environ.get("LOCAL_RANK", "0") != "0":
+        return
     try:
         print(text, flush=True)
     except UnicodeEncodeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -17,7 +16,7 @@ from filelock import FileLock, Timeout
 
 import twoviews
 from twoviews.errors import ResourceError, SettingsError
-from twoviews.files import append_json_line, read_json, write_bytes, write_json, write_text
+from twoviews.files import append_json_line, read_json, read_json_lines, write_bytes, write_json, write_text
 from twoviews.settings import RunSettings, Settings
 
 # Where and how a run computes may change between two starts of it; what it computes may not.
@@ -49,7 +48,7 @@ class RunFolder:
         self._lock: FileLock | None = None
 
     @classmethod
-    def open(cls, settings: RunSettings, default: Path, writes: bool = True) -> RunFolder:
+    def open(cls, settings: RunSettings, default: Path) -> RunFolder:
         """The run folder of these settings: made, or found with the same settings.
 
         Raises:
@@ -59,9 +58,7 @@ class RunFolder:
         path = settings.out or default
         if settings.new:
             path = _next_free(path)
-        run = cls(path, writes)
-        if not writes:
-            return run
+        run = cls(path)
         run._take_lock()
         try:
             run._claim(settings)
@@ -162,10 +159,7 @@ class RunFolder:
 
     def seconds(self) -> float:
         """Training time of all epochs so far; an epoch that was redone counts once."""
-        path = self.path / "timing.jsonl"
-        if not path.exists():
-            return 0.0
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = read_json_lines(self.path / "timing.jsonl")
         return sum({row["epoch"]: float(row["seconds"]) for row in rows}.values())
 
 

@@ -210,7 +210,7 @@ def _one_step(
     # A CPU has the number at hand. A GPU would have to be waited for: it is asked on log steps.
     if (engine.device.type == "cpu" or step % LOG_STEPS == 0) and not torch.isfinite(loss.detach()):
         raise NumbersError(
-            f"{task.name}: the loss is {float(loss)} at step {step}; the last checkpoint is intact. "
+            f"{task.name}: the loss is {float(loss.detach())} at step {step}; the last checkpoint is intact. "
             f"Lower --base-lr ({settings.base_lr}) or set --clip-grad-norm."
         )
     engine.backward(loss)

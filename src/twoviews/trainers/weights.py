@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise CheckpointError(f"{path} is not a whole weights file: {str(error).splitlines()[0]}") from error
-    except Exception as error:  # weights_only raises pickle.UnpicklingError naming the global it refused
+    except Exception as error:  # pickle.UnpicklingError: pages of advice, and somewhere what it refused
+        refused = re.search(r"GLOBAL (\S+)|Unsupported [^\n]*", str(error))
+        what = (refused[1] or refused[0]) if refused else type(error).__name__
         raise CheckpointError(
-            f"{path} holds more than tensors and is not loaded: {str(error).splitlines()[0][:200]}; "
-            "save its state dict alone and try again."
+            f"{path} holds more than tensors ({what}) and is not loaded: save its state dict alone and try again."
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):

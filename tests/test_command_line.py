@@ -1,0 +1,265 @@
+"""The command line: what wins over what, what is refused and how, and the flags that people's scripts rely on."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from twoviews import cli, settings
+from twoviews.command_line import flags, from_values, parse
+from twoviews.errors import SettingsError
+
+
+def parsed(command: str, *words: object) -> Any:
+    return parse(command, cli.COMMANDS[command].settings, [str(word) for word in words])
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No output/ of an earlier run in sight."""
+    monkeypatch.chdir(tmp_path)
+
+
+def config(content: dict[str, Any]) -> Path:
+    Path("my.yaml").write_text(yaml.safe_dump(content))
+    return Path("my.yaml")
+
+
+# What wins over what. -----------------------------------------------------------------------------------------------
+
+
+def test_a_flag_wins_over_config_over_recipe_over_default() -> None:
+    default = settings.PretrainCommand()
+    assert (default.epochs, default.view_size, default.blur, default.temperature) == (100, None, 0.5, 0.2)
+    recipe = parsed("pretrain", "sample")
+    assert (recipe.epochs, recipe.view_size, recipe.blur, recipe.temperature) == (30, 24, 0.0, 0.2)
+    file = config({"epochs": 9, "view_size": 20})
+    configured = parsed("pretrain", "sample", "--config", file)
+    assert (configured.epochs, configured.view_size, configured.blur, configured.temperature) == (9, 20, 0.0, 0.2)
+    flagged = parsed("pretrain", "sample", "--config", file, "--epochs", 3)
+    assert (flagged.epochs, flagged.view_size, flagged.blur, flagged.temperature) == (3, 20, 0.0, 0.2)
+
+
+def test_the_same_within_a_stage_of_a_study() -> None:
+    file = config({"pretrain": {"epochs": 9, "view_size": 20}})
+    study = parsed("study", "sample", "--config", file, "--pretrain.epochs", 3)
+    assert (study.pretrain.epochs, study.pretrain.view_size, study.pretrain.blur) == (3, 20, 0.0)
+    assert study.supervised.base_lr == 0.8  # the recipe's, in a stage that the config does not name
+    assert study.pretrain.momentum == 0.9
+
+
+def test_a_switch_can_be_turned_either_way_over_a_config() -> None:
+    for value in (True, False):
+        file = config({"keep_leaks": value})
+        assert parsed("pretrain", "sample", "--config", file).keep_leaks is value
+        assert parsed("pretrain", "sample", "--config", file, "--keep-leaks").keep_leaks is True
+        assert parsed("pretrain", "sample", "--config", file, "--no-keep-leaks").keep_leaks is False
+
+
+def test_the_recipe_goes_with_the_data_wherever_it_is_named() -> None:
+    file = config({"data": "cifar10"})
+    assert parsed("pretrain", "cifar10").backbone == "resnet18"
+    from_config = parsed("pretrain", "--config", file)
+    assert (from_config.data, from_config.backbone) == ("cifar10", "resnet18")
+    # Even the default, where it is named, wins over the config.
+    named = parsed("pretrain", "sample", "--config", file)
+    assert (named.data, named.backbone) == ("sample", "resnet18_w16")
+    by_name = parsed("pretrain", "sample", "--recipe", "cifar10")
+    assert (by_name.data, by_name.backbone) == ("sample", "resnet18")
+
+
+def test_a_command_on_a_run_takes_the_run_s_data_and_backbone() -> None:
+    run = Path("output/pretrain-cifar10")
+    (run / "models").mkdir(parents=True)
+    (run / "models/backbone.safetensors").touch()
+    of_run = {"data": "cifar10", "backbone": "resnet34", "seed": 3, "epochs": 500, "init": "timm", "device": "cuda"}
+    (run / "settings.yaml").write_text(yaml.safe_dump(of_run))
+    for words in ([], [run]):  # the newest run, or by name
+        got = parsed("finetune", *words)
+        assert (got.data, got.backbone, got.seed) == ("cifar10", "resnet34", 3)
+        assert (got.epochs, got.init, got.device) == (100, None, "auto")  # the recipe's and the defaults
+    assert parsed("finetune", run, "--backbone", "resnet50", "--seed", 0).backbone == "resnet50"
+    assert parsed("features", run, "--data", "sample").data == "sample"
+
+
+def test_from_python_the_same_rules_hold() -> None:
+    got = from_values("study", "StudyCommand", {"data": "sample", "pretrain": {"epochs": 3}, "seed": 2})
+    assert got == parsed("study", "sample", "--pretrain.epochs", 3, "--seed", 2)
+    with pytest.raises(SettingsError, match=r"^pretrain\.epoch: no such setting; did you mean pretrain\.epochs\?"):
+        from_values("study", "StudyCommand", {"pretrain": {"epoch": 3}})
+
+
+# What is refused. ---------------------------------------------------------------------------------------------------
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one line on stderr of a command that ends with exit code 2."""
+    assert cli.main([str(word) for word in words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    assert err.startswith("twoviews: ")
+    return err.removeprefix("twoviews: ").strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["study", "--pretrain.epoch", "5"],
+            "--pretrain.epoch: no such setting; did you mean --pretrain.epochs? (`twoviews study --help` lists them)",
+        ),
+        (
+            ["pretrain", "sample", "--temprature=0.1"],
+            "--temprature: no such setting; did you mean --temperature? (`twoviews pretrain --help` lists them)",
+        ),
+        (
+            ["pretrain", "--pretrain.epochs", "5"],
+            "--pretrain.epochs: no such setting; did you mean --epochs? (`twoviews pretrain --help` lists them)",
+        ),
+        (
+            ["study", "--epochs", "5"],
+            "--epochs: no such setting; did you mean --finetune.epochs or --pretrain.epochs or --supervised.epochs? "
+            "(`twoviews study --help` lists them)",
+        ),
+        (["check", "--qqq"], "--qqq: no such setting (`twoviews check --help` lists them)"),
+        (["study", "--pretrain.epochs", "0"], "--pretrain.epochs: Input should be greater than or equal to 1 (got 0)"),
+        (["pretrain", "--max-bad", "1.5"], "--max-bad: Input should be less than or equal to 1 (got 1.5)"),
+        (["pretrain", "--temperature", "nan"], "--temperature: Input should be a finite number (got nan)"),
+        (["pretrain", "--crop-scale", "0.5", "0.2"], "crop_scale must rise within (0, 1], got 0.5 0.2"),
+        (["pretrain", "--epochs", "many"], "--epochs: invalid literal for int() with base 10: 'many'"),
+        (["study", "--device", "gpu"], "--device: should be one of auto, cpu, cuda, mps (got 'gpu')"),
+        (["pretrain", "--epochs"], "--epochs: needs a value"),
+        (["pretrain", "--crop-scale", "0.5"], "--crop-scale: needs 2 values"),
+        (["pretrain", "sample", "stl10"], "not understood: stl10"),
+        (["predict"], "predict needs RUN and FOLDER; `twoviews predict --help` explains."),
+        (["pretrain", "--recipe", "imagenet"], "--recipe imagenet: no such recipe; there are "),
+        (["pretrian"], "pretrian: no such command; did you mean `twoviews pretrain`?"),
+        (["pretrain", "--config", "none.yaml"], "none.yaml can't be read (No such file or directory)."),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, *words)
+    assert said.startswith(expected) if expected.endswith(" ") else said == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_terminal_s_characters_do_not_matter(encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    words = [sys.executable, "-m", "twoviews", "study", "--device", "gpu"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 2
+    assert done.stderr == "twoviews: --device: should be one of auto, cpu, cuda, mps (got 'gpu')\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"pretrain": {"epoch": 5}}, "my.yaml: pretrain.epoch: no such setting; did you mean pretrain.epochs? "),
+        ({"epochs": 5}, "my.yaml: epochs: no such setting; did you mean supervised.epochs or pretrain.epochs or "),
+        ({"sede": 5}, "my.yaml: sede: no such setting; did you mean seed? "),
+        ({"pretrain": {"epochs": -1}}, "my.yaml: pretrain.epochs: Input should be greater than or equal to 1 (got -1)"),
+        ({"seed": "often"}, "my.yaml: seed: Input should be a valid integer, "),
+        ({"pretrain": 5}, "my.yaml: pretrain: Input should be a valid dictionary"),
+    ],
+)
+def test_a_config_is_checked_as_strictly_as_flags(
+    content: dict[str, Any], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, "study", "sample", "--config", config(content)).startswith(expected)
+
+
+def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert "usage: twoviews COMMAND" in capsys.readouterr().out
+
+
+# Help, and the flags. -----------------------------------------------------------------------------------------------
+
+
+def test_help_loads_neither_torch_nor_the_parser() -> None:
+    code = """
+import sys
+from twoviews.cli import main
+assert main(["--help"]) == 0
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert not loaded & {"torch", "tyro", "pydantic", "numpy", "timm", "yaml"}, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for command in cli.COMMANDS:
+        assert f"\n  {command} " in done.stdout
+
+
+def test_a_command_s_help_loads_no_torch() -> None:
+    code = """
+import sys
+from twoviews.cli import main
+try:
+    main(["study", "--help"])
+except SystemExit as stop:
+    assert stop.code == 0
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--pretrain.epochs" in done.stdout
+
+
+DATA = "unlabeled train val test image-size val-fraction keep-leaks no-keep-leaks data-root cache max-bad max-pixels"
+DATA += " follow-links no-follow-links"
+MODEL = "backbone stem init"
+RUN = "out new no-new seed device precision devices threads recipe config minutes"
+TRAINING = "epochs batch-size optimizer base-lr lr-scaling momentum weight-decay warmup-epochs clip-grad-norm view-size"
+TRAINING += " crop-scale jitter jitter-strength grayscale blur blur-sigma checkpoint-minutes"
+SUPERVISED = f"{TRAINING} label-smoothing"
+PRETRAIN = f"{TRAINING} temperature projection-layers projection-hidden projection-width monitor-epochs"
+FINETUNE = f"{TRAINING} label-smoothing backbone-lr-scale freeze-backbone no-freeze-backbone probe-start no-probe-start"
+FEATURES = "perplexity clusters max-images"
+COMMON = f"{DATA} {MODEL} {RUN}"
+
+# People's scripts hold these. A flag that goes or changes its name needs an entry in CHANGELOG.md.
+FLAGS = {
+    "study": " ".join(
+        [
+            f"{COMMON} with-imagenet no-with-imagenet",
+            *(f"supervised.{flag}" for flag in SUPERVISED.split()),
+            *(f"pretrain.{flag}" for flag in PRETRAIN.split()),
+            *(f"features.{flag}" for flag in FEATURES.split()),
+            *(f"finetune.{flag}" for flag in FINETUNE.split()),
+        ]
+    ),
+    "check": f"{DATA} seed out",
+    "supervised": f"{COMMON} {SUPERVISED}",
+    "pretrain": f"{COMMON} {PRETRAIN}",
+    "features": f"{COMMON} data {FEATURES}",
+    "finetune": f"{COMMON} data {FINETUNE}",
+    "test": f"{COMMON} data",
+    "report": "out",
+    "predict": "out device precision cache max-bad",
+    "export": "to out",
+}
+
+
+@pytest.mark.parametrize("command", sorted(FLAGS.keys() | cli.COMMANDS.keys()))
+def test_the_flags_are_those_that_were_promised(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promised = {f"--{flag}" for flag in FLAGS[command].split()}
+    kind = getattr(settings, cli.COMMANDS[command].settings)
+    assert set(flags(kind)) == promised
+    # The list that errors and suggestions go by is what the parser takes.
+    monkeypatch.setenv("COLUMNS", "90")
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    heads = re.findall(r"^[│ ]*(?:-h, )?((?:--[a-z][\w.-]*(?:, )?)+)", capsys.readouterr().out, re.MULTILINE)
+    assert {flag for head in heads for flag in head.split(", ")} == promised | {"--help"}
