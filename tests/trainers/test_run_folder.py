@@ -170,7 +170,7 @@ def test_an_epoch_that_was_redone_counts_once(tmp_path: Path) -> None:
 
 
 def test_only_the_first_process_writes(tmp_path: Path) -> None:
-    run = RunFolder.open(settings(), tmp_path / "run", writes=False)
+    run = RunFolder(tmp_path / "run", writes=False)
     run.write_environment({})
     run.finish({"loss": 1.0})
     assert not (tmp_path / "run").exists()
