@@ -104,17 +104,9 @@ def _check(settings: FeaturesCommand, shared: Shared, run: RunFolder, init: str)
     drawn = _evenly_spaced(len(labels), settings.max_images)
     maps, figures = _maps(found, drawn, settings, shared)
     save_maps(run.path / "maps.npz", maps)
-    clusters, kmeans = _kmeans(found, labels, settings, len(names))
-    _write_tables(run, shared, labels, drawn, clusters, kmeans.pop("mapping"))
-    _draw(
-        run,
-        maps,
-        figures,
-        labels[drawn],
-        clusters.assignments[drawn],
-        kmeans_mapping(clusters, labels, names),
-        names,
-    )
+    clusters, mapping, kmeans = _kmeans(found, labels, settings, len(names))
+    _write_tables(run, shared, labels, drawn, clusters, mapping)
+    _draw(run, maps, figures, labels[drawn], clusters.assignments[drawn], mapping, names)
     run.finish(
         {
             **figures,
@@ -193,14 +185,15 @@ def _maps(
 
 def _kmeans(
     found: dict[str, Checked], labels: npt.NDArray[np.int64], settings: FeaturesCommand, classes: int
-) -> tuple[Clusters, dict[str, Any]]:
+) -> tuple[Clusters, npt.NDArray[np.int64], dict[str, Any]]:
+    """Clusters of the pretrained features, the class given to each (-1: none), and the figures."""
     k = settings.clusters or classes
     clusters = kmeans_clusters(found["pretrained"].all, k, settings.seed)
     agreement = cluster_agreement(clusters.assignments, labels, classes)
     chance = shuffled_agreement(clusters.assignments, labels, classes, settings.seed)
     random = kmeans_clusters(found["random_init"].all, k, settings.seed)
     random_agreement = cluster_agreement(random.assignments, labels, classes)
-    return clusters, {
+    figures = {
         "clusters": k,
         "accuracy": agreement.accuracy,
         "nmi": agreement.nmi,
@@ -213,14 +206,8 @@ def _kmeans(
             "nmi": random_agreement.nmi,
             "ari": random_agreement.ari,
         },
-        "mapping": agreement.mapping,
     }
-
-
-def kmeans_mapping(clusters: Clusters, labels: npt.NDArray[np.int64], names: list[str]) -> dict[int, int]:
-    """Cluster → class number, for those clusters that were given one."""
-    mapping = cluster_agreement(clusters.assignments, labels, len(names)).mapping
-    return {cluster: int(label) for cluster, label in enumerate(mapping) if label >= 0}
+    return clusters, agreement.mapping, figures
 
 
 def _write_tables(
@@ -256,7 +243,7 @@ def _draw(
     figures: dict[str, Any],
     labels: npt.NDArray[np.int64],
     assignments: npt.NDArray[np.int64],
-    mapping: dict[int, int],
+    mapping: npt.NDArray[np.int64],
     names: list[str],
 ) -> None:
     ratio = figures["pca"]["explained_variance_ratio"]
@@ -269,7 +256,8 @@ def _draw(
         scatter_map(maps["pretrained_tsne"], labels, names, "t-SNE of SimCLR features"),
         run.logs / "tsne_plot.png",
     )
+    given = {cluster: int(label) for cluster, label in enumerate(mapping)}
     save(
-        kmeans_map(maps["pretrained_tsne"], assignments, labels, names, mapping, "k-means of SimCLR features"),
+        kmeans_map(maps["pretrained_tsne"], assignments, labels, names, given, "k-means of SimCLR features"),
         run.logs / "kmeans_plot.png",
     )
