@@ -16,7 +16,7 @@ from twoviews.trainers.validate import Normalisation
 
 
 def run_predict(settings: PredictCommand) -> Path:
-    """Write file, class and confidence of every readable image of a folder; returns the CSV file."""
+    """Write file (within the folder), class and confidence of every readable image; returns the CSV file."""
     classifier, about = load_classifier(classifier_file(settings.run))
     names = about["class_names"]
     source = load_folder(
@@ -39,7 +39,7 @@ def run_predict(settings: PredictCommand) -> Path:
         out,
         ["file", "class", "confidence"],
         [
-            (source.unlabeled.name(i), names[best[i]], f"{probabilities[i, best[i]]:.4f}")
+            (source.unlabeled.name(i).removeprefix("unlabeled/"), names[best[i]], f"{probabilities[i, best[i]]:.4f}")
             for i in range(len(source.unlabeled))
         ],
     )
