@@ -39,9 +39,9 @@ _SAMPLE_LABELLED = {"epochs": 60, "batch_size": 64, "jitter": 0.8, "grayscale": 
 RECIPES: dict[str, Recipe] = {
     "sample": Recipe(
         command="twoviews study sample",
-        machine="2 cores with AVX512-BF16",
-        minutes=None,
-        expected="not yet measured",
+        machine="2 cores of an AMD EPYC with AVX512-BF16",
+        minutes=9.2,
+        expected="baseline 54.2 %, fine-tuned 58.5 % (means of seeds 0, 1, 2)",
         settings={
             "image_size": 32,
             "backbone": "resnet18_w16",
