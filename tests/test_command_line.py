@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from twoviews import cli, settings
+from twoviews import cli, recipes, settings
 from twoviews.command_line import flags, from_values, parse
 from twoviews.errors import SettingsError
 
@@ -39,19 +39,23 @@ def test_a_flag_wins_over_config_over_recipe_over_default() -> None:
     default = settings.PretrainCommand()
     assert (default.epochs, default.view_size, default.blur, default.temperature) == (100, None, 0.5, 0.2)
     recipe = parsed("pretrain", "sample")
-    assert (recipe.epochs, recipe.view_size, recipe.blur, recipe.temperature) == (30, 24, 0.0, 0.2)
-    file = config({"epochs": 9, "view_size": 20})
+    said = recipes.RECIPES["sample"].settings["pretrain"]
+    assert said["epochs"] != default.epochs
+    assert (recipe.epochs, recipe.view_size, recipe.blur) == (said["epochs"], said["view_size"], said["blur"])
+    assert recipe.temperature == default.temperature
+    file = config({"epochs": 9, "view_size": 28})
     configured = parsed("pretrain", "sample", "--config", file)
-    assert (configured.epochs, configured.view_size, configured.blur, configured.temperature) == (9, 20, 0.0, 0.2)
+    assert (configured.epochs, configured.view_size, configured.blur, configured.temperature) == (9, 28, 0.0, 0.2)
     flagged = parsed("pretrain", "sample", "--config", file, "--epochs", 3)
-    assert (flagged.epochs, flagged.view_size, flagged.blur, flagged.temperature) == (3, 20, 0.0, 0.2)
+    assert (flagged.epochs, flagged.view_size, flagged.blur, flagged.temperature) == (3, 28, 0.0, 0.2)
 
 
 def test_the_same_within_a_stage_of_a_study() -> None:
-    file = config({"pretrain": {"epochs": 9, "view_size": 20}})
+    file = config({"pretrain": {"epochs": 9, "view_size": 28}})
     study = parsed("study", "sample", "--config", file, "--pretrain.epochs", 3)
-    assert (study.pretrain.epochs, study.pretrain.view_size, study.pretrain.blur) == (3, 20, 0.0)
-    assert study.supervised.base_lr == 0.8  # the recipe's, in a stage that the config does not name
+    assert (study.pretrain.epochs, study.pretrain.view_size, study.pretrain.blur) == (3, 28, 0.0)
+    # The recipe's, in a stage that the config does not name.
+    assert study.supervised.base_lr == recipes.RECIPES["sample"].settings["supervised"]["base_lr"]
     assert study.pretrain.momentum == 0.9
 
 
