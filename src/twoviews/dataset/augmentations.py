@@ -271,6 +271,14 @@ def views(
     return apply(repeated, parameters, augmentation.view_size, blur=augmentation.blur > 0)
 
 
+def one_view(
+    images: Tensor, indices: Tensor, augmentation: Augmentation, *, seed: int, epoch: int, view: int
+) -> Tensor:
+    """View number ``view`` of each image, as ``views`` makes it among others: N×3×view_size×view_size in [0, 1]."""
+    parameters = draw(augmentation, images.shape[2], seed, epoch, indices, view)
+    return apply(images, parameters, augmentation.view_size, blur=augmentation.blur > 0)
+
+
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Images as a network takes them: (x - mean) / std for each channel.
 

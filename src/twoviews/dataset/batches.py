@@ -35,10 +35,11 @@ class Batches:
         Args:
             positions: (n,) int64 on the CPU or the device.
         """
-        labels = None if self.labels is None else self.labels[positions.to(self.device)]
-        rows = self.rows[positions.to(self.device)]
+        here = positions.to(self.device)
+        labels = None if self.labels is None else self.labels[here]
+        rows = self.rows[here]
         if self._resident is not None:
-            return self._resident[positions.to(self.device)], rows, labels
+            return self._resident[here], rows, labels
         pixels = torch.from_numpy(self.images.read(positions.cpu().numpy()))
         if self.device.type == "cuda":
             pixels = pixels.pin_memory().to(self.device, non_blocking=True)

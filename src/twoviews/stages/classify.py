@@ -17,7 +17,7 @@ from twoviews.report.confusion import confusion_matrix
 from twoviews.report.figures import classifier_curves
 from twoviews.report.style import save
 from twoviews.settings import FinetuneCommand, SupervisedCommand
-from twoviews.stages.folders import newest_run
+from twoviews.stages.folders import backbone_file
 from twoviews.stages.probe_files import load_probe
 from twoviews.stages.setup import (
     Shared,
@@ -25,20 +25,19 @@ from twoviews.stages.setup import (
     in_run_folder,
     new_backbone,
     plan,
-    prepare,
-    say_counts,
+    prepare_alone,
     say_model,
 )
 from twoviews.stages.tasks import SELECT_FROM, classifier_task
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.train import train
-from twoviews.trainers.validate import forward_all, validate
+from twoviews.trainers.validate import forward_all, validation_scores
 from twoviews.trainers.weights import save_weights
 
 
 def run_supervised(settings: SupervisedCommand, shared: Shared | None = None) -> Path:
     """Train the baseline from random weights on the labelled images; returns its run folder."""
-    shared = shared or _announced(prepare(settings))
+    shared = shared or prepare_alone(settings)
 
     def work(run: RunFolder) -> None:
         backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=settings.init)
@@ -49,7 +48,7 @@ def run_supervised(settings: SupervisedCommand, shared: Shared | None = None) ->
 
 def run_finetune(settings: FinetuneCommand, shared: Shared | None = None) -> Path:
     """Fine-tune pretrained weights on the labelled images; returns the run folder."""
-    shared = shared or _announced(prepare(settings))
+    shared = shared or prepare_alone(settings)
 
     def work(run: RunFolder) -> None:
         init = settings.init or str(backbone_file(settings.run))
@@ -62,28 +61,6 @@ def run_finetune(settings: FinetuneCommand, shared: Shared | None = None) -> Pat
         _train_classifier("finetune", settings, shared, run, classifier, settings.backbone_lr_scale)
 
     return in_run_folder("finetune", settings, shared, work)
-
-
-def backbone_file(run: Path | None) -> Path:
-    """The weights file that RUN names: itself, or the backbone of a pretraining run or study.
-
-    Raises:
-        CheckpointError: the folder holds no pretrained backbone.
-    """
-    if run is None:
-        run = newest_run("models/backbone.safetensors", "pretraining run")
-    if run.is_file():
-        return run
-    for place in (run, run / "pretrain"):
-        if (place / "models/backbone.safetensors").exists():
-            return place / "models/backbone.safetensors"
-    raise CheckpointError(f"{run} holds no models/backbone.safetensors; name a finished pretraining run.")
-
-
-def _announced(shared: Shared) -> Shared:
-    if shared.engine.is_first:
-        say_counts(shared.splits)
-    return shared
 
 
 def _classes(shared: Shared) -> int:
@@ -138,7 +115,7 @@ def _finish(settings: Any, shared: Shared, run: RunFolder, module: nn.Module) ->
     assert splits.val.labels is not None
     counts = confusion_counts(splits.val.labels, logits.argmax(axis=1), len(names))
     save(confusion_matrix(counts, names, "Validation"), run.logs / "confusion_matrix_validation.png")
-    val = validate(module, splits.val, shared.normalisation, shared.engine)
+    val = validation_scores(logits, splits.val.labels)
     seconds = run.seconds()
     run.finish(
         {

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from twoviews.dataset.images import ImageSet
+from twoviews.dataset.images import ImageSet, evenly_spaced
 from twoviews.errors import DataError
 from twoviews.evaluation.clusters import Clusters, cluster_agreement, kmeans_clusters, shuffled_agreement
 from twoviews.evaluation.knn import choose_knn
@@ -20,14 +20,13 @@ from twoviews.files import write_atomically, write_csv
 from twoviews.report.maps import kmeans_map, scatter_map
 from twoviews.report.style import save
 from twoviews.settings import FeaturesCommand
-from twoviews.stages.classify import backbone_file
+from twoviews.stages.folders import backbone_file
 from twoviews.stages.probe_files import save_probe
 from twoviews.stages.setup import (
     Shared,
     in_run_folder,
     new_backbone,
-    prepare,
-    say_counts,
+    prepare_alone,
 )
 from twoviews.stages.tasks import SELECT_FROM
 from twoviews.trainers.engine import Engine
@@ -53,9 +52,7 @@ class Checked:
 
 def run_features(settings: FeaturesCommand, shared: Shared | None = None) -> Path:
     """Check the features of a pretraining run beside those of random weights; returns the run folder."""
-    if shared is None:
-        shared = prepare(settings)
-        say_counts(shared.splits)
+    shared = shared or prepare_alone(settings)
     if not shared.can_train:
         raise DataError(f"{shared.splits.name} has no labelled images to check the features on; add train/<class>/.")
 
@@ -101,7 +98,7 @@ def _check(settings: FeaturesCommand, shared: Shared, run: RunFolder, init: str)
         found[model] = Checked(extract(backbone, splits.train, shared), extract(backbone, splits.val, shared))
         save_features(run.path / f"features-{model}.npy", found[model].all)
     probes = {model: _probes(checked, settings, shared, run, model) for model, checked in found.items()}
-    drawn = _evenly_spaced(len(labels), settings.max_images)
+    drawn = evenly_spaced(len(labels), settings.max_images)
     maps, figures = _maps(found, drawn, settings, shared)
     save_maps(run.path / "maps.npz", maps)
     clusters, mapping, kmeans = _kmeans(found, labels, settings, len(names))
@@ -155,10 +152,6 @@ def _probes(
             "temperature": knn.temperature,
         },
     }
-
-
-def _evenly_spaced(length: int, most: int) -> npt.NDArray[np.int64]:
-    return np.linspace(0, length - 1, min(length, most)).astype(np.int64)
 
 
 def _maps(

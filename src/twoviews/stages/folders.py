@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twoviews.errors import SettingsError
+from twoviews.errors import CheckpointError, SettingsError
 
 OUTPUT = Path("output")
 
@@ -24,3 +24,33 @@ def newest_run(pattern: str, what: str, *, up: int = 0, root: Path = OUTPUT) -> 
         raise SettingsError(f"There is no {what} under {root}/: name one, or run it first.")
     newest = max(found, key=lambda path: path.stat().st_mtime)
     return newest.parents[pattern.count("/") + up]
+
+
+def backbone_file(run: Path | None) -> Path:
+    """The weights file that RUN names: itself, or the backbone of a pretraining run or study.
+
+    Raises:
+        CheckpointError: the folder holds no pretrained backbone.
+    """
+    if run is None:
+        run = newest_run("models/backbone.safetensors", "pretraining run")
+    return _weights_file(run, "backbone", "pretrain", "pretraining run")
+
+
+def classifier_file(run: Path) -> Path:
+    """The classifier that RUN names: a weights file, a classifier run, or a study's fine-tuned one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    return _weights_file(run, "classifier", "finetune", "classifier run or study")
+
+
+def _weights_file(run: Path, name: str, stage: str, what: str) -> Path:
+    if run.is_file():
+        return run
+    for place in (run, run / stage):
+        file = place / f"models/{name}.safetensors"
+        if file.exists():
+            return file
+    raise CheckpointError(f"{run} holds no models/{name}.safetensors; name a finished {what}.")

@@ -9,6 +9,7 @@ from torch import nn
 
 from twoviews.errors import CheckpointError
 from twoviews.model.resnet50 import Classifier
+from twoviews.stages.folders import backbone_file
 from twoviews.stages.setup import backbone_from
 from twoviews.trainers.weights import load_backbone_weights, read_weights
 
@@ -36,20 +37,6 @@ def load_classifier(file: Path, class_names: tuple[str, ...] | None = None) -> t
     return classifier.eval(), about
 
 
-def classifier_file(run: Path) -> Path:
-    """The classifier that RUN names: a weights file, a classifier run, or a study's fine-tuned one.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if run.is_file():
-        return run
-    for place in (run, run / "finetune"):
-        if (place / "models/classifier.safetensors").exists():
-            return place / "models/classifier.safetensors"
-    raise CheckpointError(f"{run} holds no models/classifier.safetensors; name a finished classifier run or study.")
-
-
 def load_backbone(run: str | Path) -> nn.Module:
     """The pretrained backbone of a run, ready to give features: N×3×H×W normalised images → N×D.
 
@@ -62,8 +49,6 @@ def load_backbone(run: str | Path) -> nn.Module:
     Raises:
         CheckpointError: no weights there, or damaged ones.
     """
-    from twoviews.stages.classify import backbone_file
-
     file = backbone_file(Path(run))
     tensors, about = read_weights(file)
     if "model" not in about:

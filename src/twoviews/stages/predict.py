@@ -8,7 +8,8 @@ from twoviews.dataset.image_folder import load_folder
 from twoviews.files import write_csv
 from twoviews.settings import PredictCommand, RunSettings
 from twoviews.stages.features import extract_with
-from twoviews.stages.models import classifier_file, load_classifier
+from twoviews.stages.folders import classifier_file
+from twoviews.stages.models import load_classifier
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.progress import say
 from twoviews.trainers.test import head_probabilities

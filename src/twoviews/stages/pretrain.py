@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from twoviews.dataset.augmentations import Augmentation, normalise, views
-from twoviews.dataset.batches import Batches
-from twoviews.dataset.images import ImageSet
+from twoviews.dataset.augmentations import Augmentation, one_view, views
+from twoviews.dataset.images import ImageSet, evenly_spaced
 from twoviews.evaluation.contrastive_quality import (
     alignment,
     collapse_warning,
@@ -34,15 +32,14 @@ from twoviews.stages.setup import (
     in_run_folder,
     new_backbone,
     plan,
-    prepare,
-    say_counts,
+    prepare_alone,
     say_model,
 )
 from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.steps import augmentation_of
-from twoviews.trainers.train import train
+from twoviews.trainers.train import Task, batch_size_of, train
 from twoviews.trainers.validate import forward_all
 from twoviews.trainers.weights import save_weights
 
@@ -55,10 +52,7 @@ SHOWN_IMAGES, SHOWN_VIEWS = 10, 4
 
 def run_pretrain(settings: PretrainCommand, shared: Shared | None = None) -> Path:
     """Train backbone and projection head with InfoNCE; returns the run folder."""
-    if shared is None:
-        shared = prepare(settings, require_labels=False)
-        if shared.engine.is_first:
-            say_counts(shared.splits)
+    shared = shared or prepare_alone(settings, require_labels=False)
     return in_run_folder("pretrain", settings, shared, lambda run: _pretrain(settings, shared, run))
 
 
@@ -75,7 +69,7 @@ def _pretrain(settings: PretrainCommand, shared: Shared, run: RunFolder) -> None
         _draw_views(run, splits.unlabeled, augmentation, settings.seed)
     train(task, fitted, engine, run, seed=settings.seed)
     if engine.is_first:
-        _finish(fitted, shared, run, model)
+        _finish(fitted, shared, run, model, task)
 
 
 def _monitor(
@@ -84,8 +78,8 @@ def _monitor(
     """Every few epochs: kNN on validation, alignment and uniformity, effective rank; a warning on collapse."""
     splits, engine, norm = shared.splits, shared.engine, shared.normalisation
     labelled = shared.can_train and len(splits.val) > 0
-    bank = _evenly(splits.train, MONITOR_IMAGES)
-    pairs = _evenly(splits.unlabeled, MONITOR_PAIRS)
+    bank = splits.train.take(evenly_spaced(len(splits.train), MONITOR_IMAGES))
+    pairs = splits.unlabeled.take(evenly_spaced(len(splits.unlabeled), MONITOR_PAIRS))
     warned = False
 
     def look(epoch: int) -> dict[str, float]:
@@ -100,7 +94,9 @@ def _monitor(
             asked = forward_all(backbone, splits.val, norm, engine)
             knn = KNN.of(known, bank.labels, len(splits.class_names), MONITOR_K, MONITOR_TEMPERATURE)
             figures["knn_top1"] = float((knn.predict(asked) == splits.val.labels).mean())
-        first, second = _features_of_views(backbone, pairs, augmentation, settings.seed, shared)
+        first, second = (
+            _features_of_view(view, backbone, pairs, augmentation, settings.seed, shared) for view in (0, 1)
+        )
         rank = effective_rank(first)
         figures |= {
             "alignment": alignment(first, second),
@@ -116,31 +112,15 @@ def _monitor(
     return look
 
 
-def _evenly(images: ImageSet, most: int) -> ImageSet:
-    if len(images) <= most:
-        return images
-    return images.take(np.linspace(0, len(images) - 1, most).astype(np.int64))
+def _features_of_view(
+    view: int, backbone: nn.Module, images: ImageSet, augmentation: Augmentation, seed: int, shared: Shared
+) -> np.ndarray:
+    """Features of one view of each image, the same view at every look."""
 
+    def made(pixels: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return one_view(pixels, rows, augmentation, seed=seed, epoch=MONITOR_EPOCH, view=view)
 
-def _features_of_views(
-    backbone: nn.Module, images: ImageSet, augmentation: Augmentation, seed: int, shared: Shared
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features of two views of each image, the same views at every look."""
-    engine = shared.engine
-    outputs: list[list[torch.Tensor]] = [[], []]
-    training = backbone.training
-    backbone.eval()
-    with torch.inference_mode(), engine.autocast():
-        batches = Batches(images, engine.device)
-        for positions in batches.in_order(256):
-            pixels, rows, _ = batches.get(positions)
-            both = views(pixels, rows, augmentation, seed=seed, epoch=MONITOR_EPOCH)
-            x = normalise(both, *(shared.splits.mean, shared.splits.std))
-            features = backbone(x.contiguous(memory_format=torch.channels_last)).float().cpu()
-            for which, part in enumerate(features.chunk(2)):
-                outputs[which].append(part)
-    backbone.train(training)
-    return torch.cat(outputs[0]).numpy(), torch.cat(outputs[1]).numpy()
+    return forward_all(backbone, images, shared.normalisation, shared.engine, made)
 
 
 def _draw_views(run: RunFolder, images: ImageSet, augmentation: Augmentation, seed: int) -> None:
@@ -154,7 +134,8 @@ def _draw_views(run: RunFolder, images: ImageSet, augmentation: Augmentation, se
     save(views_strip(pixels.permute(0, 2, 3, 1).numpy(), bytes_), run.logs / "views.png")
 
 
-def _finish(settings: PretrainCommand, shared: Shared, run: RunFolder, model: SimCLR) -> None:
+def _finish(settings: PretrainCommand, shared: Shared, run: RunFolder, model: SimCLR, task: Task) -> None:
+    size = batch_size_of(task, settings, shared.engine)
     about = about_model(settings, shared)
     save_weights(run.models / "backbone.safetensors", model.backbone.state_dict(), about)
     head = {
@@ -167,8 +148,7 @@ def _finish(settings: PretrainCommand, shared: Shared, run: RunFolder, model: Si
     rows = read_json_lines(run.metrics)
     save(pretraining_curves(rows), run.logs / "curves.png")
     seconds = run.seconds()
-    steps = math.floor(len(shared.splits.unlabeled) / min(settings.batch_size, len(shared.splits.unlabeled)))
-    images = steps * min(settings.batch_size, len(shared.splits.unlabeled)) * settings.epochs
+    images = len(task.batches) // size * size * settings.epochs  # the last short batch of an epoch is left out
     run.finish(
         {
             **{k: v for k, v in rows[-1].items() if k not in ("epoch", "step", "lr")},

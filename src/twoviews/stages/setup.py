@@ -53,6 +53,13 @@ def prepare(settings: Any, *, require_labels: bool = True) -> Shared:
     return Shared(engine, load_splits(settings, seed=settings.seed, require_labels=require_labels))
 
 
+def prepare_alone(settings: Any, *, require_labels: bool = True) -> Shared:
+    """``prepare`` for a command outside a study: it says itself what images there are."""
+    shared = prepare(settings, require_labels=require_labels)
+    say_counts(shared.splits)
+    return shared
+
+
 def load_splits(settings: DataSettings, *, seed: int, require_labels: bool = True) -> Splits:
     """Load the source, split validation off, remove copies; say what a user should know."""
     source = load_source(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twoviews.dataset.images import ImageSet
+from twoviews.dataset.images import ImageSet, evenly_spaced
 from twoviews.errors import CheckpointError
 from twoviews.evaluation.classification import confusion_counts, macro_f1, per_class_scores
 from twoviews.evaluation.knn import KNN
@@ -25,8 +25,7 @@ from twoviews.stages.setup import (
     Shared,
     in_run_folder,
     new_backbone,
-    prepare,
-    say_counts,
+    prepare_alone,
 )
 from twoviews.stages.test_files import write_pictures, write_tables
 from twoviews.trainers.progress import say
@@ -56,9 +55,7 @@ class Scores:
 
 def run_test(settings: TestCommand, shared: Shared | None = None) -> Path:
     """Score the models of a study, or the one of a classifier run, on the test images; returns the run folder."""
-    if shared is None:
-        shared = prepare(settings)
-        say_counts(shared.splits)
+    shared = shared or prepare_alone(settings)
     test = shared.splits.open_test()
 
     def work(run: RunFolder) -> None:
@@ -138,7 +135,7 @@ def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Share
         comparison["finetuned_minus_supervised"] = compare(
             predictions["finetuned"] == labels, predictions["supervised"] == labels, settings.seed
         )
-    drawn = np.linspace(0, len(test) - 1, min(len(test), MAP_IMAGES)).astype(np.int64)
+    drawn = evenly_spaced(len(test), MAP_IMAGES)
     maps: dict[str, Any] = {}
     for model, features in scores.features.items():
         save_features(run.path / f"features-{model}.npy", features)

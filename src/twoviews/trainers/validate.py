@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from twoviews.dataset.augmentations import normalise
 from twoviews.dataset.batches import Batches
@@ -27,9 +28,16 @@ class Normalisation:
 
 
 def forward_all(
-    module: nn.Module, images: ImageSet | Batches, normalisation: Normalisation, engine: Engine
+    module: nn.Module,
+    images: ImageSet | Batches,
+    normalisation: Normalisation,
+    engine: Engine,
+    view: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> npt.NDArray[np.float32]:
     """The module's output for every image, in order, in eval mode: N×D float32.
+
+    ``view`` makes of n×3×H×W uint8 images and their identities (n,) what the module sees of them, before
+    normalisation; None: the images as they are.
 
     The module's training mode is put back; nothing random is drawn, so training goes on as if this had not run.
     """
@@ -39,8 +47,9 @@ def forward_all(
     outputs = []
     with torch.inference_mode(), engine.autocast():
         for positions in batches.in_order(EVALUATION_BATCH):
-            pixels, _, _ = batches.get(positions)
-            x = normalise(pixels, normalisation.mean, normalisation.std)
+            pixels, rows, _ = batches.get(positions)
+            seen = pixels if view is None else view(pixels, rows)
+            x = normalise(seen, normalisation.mean, normalisation.std)
             x = x.contiguous(memory_format=torch.channels_last)
             outputs.append(module(x).float().cpu())
     for child, mode in modes.items():
@@ -54,9 +63,13 @@ def validate(
     """Cross-entropy and top-1 on labelled images: ``val_loss``, ``val_top1``."""
     labels = images.images.labels if isinstance(images, Batches) else images.labels
     assert labels is not None
-    logits = torch.from_numpy(forward_all(module, images, normalisation, engine))
-    target = torch.from_numpy(labels)
+    return validation_scores(forward_all(module, images, normalisation, engine), labels)
+
+
+def validation_scores(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> dict[str, float]:
+    """What ``validate`` says, from logits (N×classes) that are there already."""
+    scores, target = torch.from_numpy(logits), torch.from_numpy(labels)
     return {
-        "val_loss": float(F.cross_entropy(logits, target)),
-        "val_top1": float((logits.argmax(dim=1) == target).double().mean()),
+        "val_loss": float(F.cross_entropy(scores, target)),
+        "val_top1": float((scores.argmax(dim=1) == target).double().mean()),
     }
