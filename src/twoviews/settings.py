@@ -85,6 +85,9 @@ class TrainingSettings(Settings):
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up before the cosine; at most half")
     clip_grad_norm: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
     view_size: int | None = Field(None, ge=8, description="height and width of views; none: the image size")
+    first_view_size: int | None = Field(
+        None, ge=8, description="size of views in the first epoch; they grow to view_size by the last"
+    )
     crop_scale: Range = Field((0.08, 1.0), description="range of a crop's share of the image's area")
     jitter: Fraction = Field(0.8, description="probability of colour jitter")
     jitter_strength: float = Field(1.0, ge=0, le=2, description="s: brightness, contrast, saturation 0.8s, hue 0.2s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from twoviews.trainers.engine import Engine
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.steps import Step, augmentation_of, classifier_step, simclr_step
 from twoviews.trainers.train import Task
+from twoviews.trainers.validate import Normalisation
 
 SIZE, IMAGES, BATCH, EPOCHS = 8, 18, 4, 3
 STEPS_PER_EPOCH = IMAGES // BATCH  # and two images left over
@@ -52,8 +54,8 @@ def simclr(settings: TrainingSettings, on: Engine, *, init: int = 1, evaluate: E
     """A task whose first weights follow from ``init``."""
     torch.manual_seed(init)
     model = SimCLR(create_backbone("resnet18_w16", "small"), hidden=16, width_out=8)
-    augmentation = augmentation_of(settings, SIZE)
-    step = simclr_step(augmentation, MEAN, STD, temperature=0.2, seed=SEED, engine=on)
+    augmentation_at = partial(augmentation_of, settings, SIZE)
+    step = simclr_step(augmentation_at, Normalisation(MEAN, STD), temperature=0.2, seed=SEED, engine=on)
     batches = Batches(images(labelled=False), on.device)
     return Task("pretrain", on.to_device(model), batches, step, evaluate or (lambda epoch: {}))
 
@@ -68,7 +70,8 @@ def classifier(
 ) -> Task:
     torch.manual_seed(init)
     model = Classifier(create_backbone("resnet18_w16", "small"), classes=3)
-    step = classifier_step(augmentation_of(settings, SIZE), MEAN, STD, label_smoothing=0.1, seed=SEED)
+    augmentation_at = partial(augmentation_of, settings, SIZE)
+    step = classifier_step(augmentation_at, Normalisation(MEAN, STD), label_smoothing=0.1, seed=SEED)
     batches = Batches(images(), on.device)
     return Task("supervised", on.to_device(model), batches, step, evaluate or (lambda epoch: {}), 0.5, select)
 

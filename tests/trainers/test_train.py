@@ -34,6 +34,7 @@ from torch import Tensor
 from twoviews.dataset.batches import Batches
 from twoviews.errors import DataError, NumbersError, Stopped
 from twoviews.settings import TrainingSettings
+from twoviews.trainers.steps import view_size_at
 from twoviews.trainers.train import Task, batch_size_of, seconds_per_epoch, train
 from twoviews.trainers.validate import Normalisation, validate
 
@@ -272,3 +273,21 @@ def test_a_batch_is_no_larger_than_the_images() -> None:
     task.batches = Batches(images(labelled=False, count=1), on.device)
     with pytest.raises(DataError, match="1 training images on 1 processes"):
         batch_size_of(task, settings, on)
+
+
+def test_views_grow_from_the_first_size_to_the_last() -> None:
+    settings = simclr_settings(first_view_size=8, view_size=16)
+    sizes = [view_size_at(settings, 32, progress) for progress in (0.0, 0.2, 0.5, 0.8, 1.0)]
+    assert sizes == [8, 8, 12, 16, 16]
+    assert view_size_at(simclr_settings(), 32, 0.0) == 32
+    assert view_size_at(simclr_settings(first_view_size=9, view_size=9), 32, 0.3) == 9
+
+
+def test_training_sees_views_of_each_size(tmp_path: Path) -> None:
+    seen: list[int] = []
+    on = engine()
+    settings = simclr_settings(first_view_size=8, view_size=16)
+    task = simclr(settings, on)
+    task.module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[-1]))
+    train(task, settings, on, run_folder(tmp_path), seed=SEED)
+    assert seen == [8] * STEPS_PER_EPOCH + [12] * STEPS_PER_EPOCH + [16] * STEPS_PER_EPOCH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twoviews.dataset.batches import Batches
@@ -35,9 +36,8 @@ def classifier_task(
         module=module,
         batches=Batches(splits.train, engine.device),
         step=classifier_step(
-            augmentation_of(settings, shared.image_size),
-            splits.mean,
-            splits.std,
+            partial(augmentation_of, settings, shared.image_size),
+            shared.normalisation,
             label_smoothing=settings.label_smoothing,
             seed=seed,
         ),
@@ -61,9 +61,8 @@ def simclr_task(settings: PretrainSettings, shared: Shared, model: SimCLR, *, se
         module=engine.to_device(engine.join_processes(model)),
         batches=Batches(splits.unlabeled, engine.device),
         step=simclr_step(
-            augmentation_of(settings, shared.image_size),
-            splits.mean,
-            splits.std,
+            partial(augmentation_of, settings, shared.image_size),
+            shared.normalisation,
             temperature=settings.temperature,
             seed=seed,
             engine=engine,

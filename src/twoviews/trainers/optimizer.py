@@ -51,14 +51,14 @@ def build_optimizer(module: nn.Module, settings: TrainingSettings, backbone_lr_s
     groups = parameter_groups(module, settings.weight_decay, backbone_lr_scale)
     lr = settings.base_lr  # set anew at each step
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, foreach=True)
+        return torch.optim.AdamW(groups, lr=lr, fused=True)
     if settings.optimizer == "lars":
         from timm.optim import Lars
 
         optimizer: Optimizer = Lars(groups, lr=lr, momentum=settings.momentum)
         return optimizer
     nesterov = settings.momentum > 0
-    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, foreach=True)
+    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

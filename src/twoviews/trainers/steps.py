@@ -13,31 +13,50 @@ from twoviews.dataset.augmentations import Augmentation, normalise, views
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.validate import Normalisation
 
 Scalars = dict[str, Tensor]
+AugmentationAt = Callable[[float], Augmentation]  # by progress
+
+_VIEW_SIZE_STEP = 4  # pixels: every new size costs the first step at it some set-up
 
 
 @dataclass(frozen=True)
 class Batch:
     """One process's part of a batch.
 
-    ``images`` n×3×H×W uint8; ``rows`` (n,) identities; ``labels`` (n,) or None; ``epoch`` from 0.
+    ``images`` n×3×H×W uint8; ``rows`` (n,) identities; ``labels`` (n,) or None; ``epoch`` from 0; ``progress`` from 0
+    in the first epoch to 1 in the last.
     """
 
     images: Tensor
     rows: Tensor
     labels: Tensor | None
     epoch: int
+    progress: float
 
 
 Step = Callable[[nn.Module, Batch], tuple[Tensor, Scalars]]
 
 
-def augmentation_of(settings: TrainingSettings, image_size: int) -> Augmentation:
-    """The distribution of views that the settings describe."""
+def view_size_at(settings: TrainingSettings, image_size: int, progress: float) -> int:
+    """Height and width of views: from ``first_view_size`` to ``view_size`` as ``progress`` goes from 0 to 1.
+
+    Training on small images first and larger ones later is progressive resizing (as in Tan and Le 2021,
+    "EfficientNetV2", section 4): a step's cost grows with the square of the size.
+    """
+    last = settings.view_size or image_size
+    first = settings.first_view_size or last
+    if progress >= 1 or first == last:
+        return last
+    return max(8, round((first + (last - first) * progress) / _VIEW_SIZE_STEP) * _VIEW_SIZE_STEP)
+
+
+def augmentation_of(settings: TrainingSettings, image_size: int, progress: float = 1.0) -> Augmentation:
+    """The distribution of views that the settings describe, at this point of the training (1: its end)."""
     s = settings.jitter_strength
     return Augmentation(
-        view_size=settings.view_size or image_size,
+        view_size=view_size_at(settings, image_size, progress),
         crop_scale=settings.crop_scale,
         jitter=settings.jitter,
         brightness=0.8 * s,
@@ -51,9 +70,8 @@ def augmentation_of(settings: TrainingSettings, image_size: int) -> Augmentation
 
 
 def simclr_step(
-    augmentation: Augmentation,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    augmentation_at: AugmentationAt,
+    normalisation: Normalisation,
     *,
     temperature: float,
     seed: int,
@@ -62,8 +80,8 @@ def simclr_step(
     """SimCLR (Chen et al. 2020, algorithm 1): two views of each image in one 2n forward, InfoNCE over all processes."""
 
     def step(module: nn.Module, batch: Batch) -> tuple[Tensor, Scalars]:
-        both = views(batch.images, batch.rows, augmentation, seed=seed, epoch=batch.epoch)
-        x = normalise(both, mean, std).contiguous(memory_format=torch.channels_last)
+        both = views(batch.images, batch.rows, augmentation_at(batch.progress), seed=seed, epoch=batch.epoch)
+        x = normalise(both, normalisation.mean, normalisation.std).contiguous(memory_format=torch.channels_last)
         projections = module(x)
         loss, top1 = info_nce(
             projections,
@@ -77,9 +95,8 @@ def simclr_step(
 
 
 def classifier_step(
-    augmentation: Augmentation,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    augmentation_at: AugmentationAt,
+    normalisation: Normalisation,
     *,
     label_smoothing: float,
     seed: int,
@@ -88,8 +105,8 @@ def classifier_step(
 
     def step(module: nn.Module, batch: Batch) -> tuple[Tensor, Scalars]:
         assert batch.labels is not None
-        view = views(batch.images, batch.rows, augmentation, seed=seed, epoch=batch.epoch, count=1)
-        x = normalise(view, mean, std).contiguous(memory_format=torch.channels_last)
+        view = views(batch.images, batch.rows, augmentation_at(batch.progress), seed=seed, epoch=batch.epoch, count=1)
+        x = normalise(view, normalisation.mean, normalisation.std).contiguous(memory_format=torch.channels_last)
         logits = module(x).float()
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
         top1 = (logits.detach().argmax(dim=1) == batch.labels).float().mean()

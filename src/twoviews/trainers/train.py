@@ -71,21 +71,26 @@ def batch_size_of(task: Task, settings: TrainingSettings, engine: Engine) -> int
 
 
 def seconds_per_epoch(task: Task, settings: TrainingSettings, engine: Engine) -> float:
-    """How long an epoch takes here, measured on a few steps of a copy that is thrown away."""
+    """How long an epoch takes here on average, measured on a few steps of a copy that is thrown away."""
     size = batch_size_of(task, settings, engine)
     module = copy.deepcopy(task.module)
     wrapped, optimizer = engine.setup(module, build_optimizer(module, settings))
     set_lr(optimizer, 0.0)
     mine = _share(epoch_order(0, 0, len(task.batches))[:size], engine)
-    times = []
-    for step in range(TIMED_STEPS):
-        engine.synchronize()
-        started = time.perf_counter()
-        _one_step(task, wrapped, optimizer, mine, 0, step, settings, engine)
-        engine.synchronize()
-        times.append(time.perf_counter() - started)
+    # Views that grow make later epochs slower.
+    epochs = (0, settings.epochs // 2, settings.epochs - 1) if settings.first_view_size else (0,)
+    seconds = 0.0
+    for epoch in epochs:
+        times = []
+        for step in range(TIMED_STEPS):
+            engine.synchronize()
+            started = time.perf_counter()
+            _one_step(task, wrapped, optimizer, mine, epoch, step, settings, engine)
+            engine.synchronize()
+            times.append(time.perf_counter() - started)
+        seconds += min(times[1:]) / len(epochs)
     # All processes must agree: the epochs of --minutes follow from it.
-    seconds = float(engine.mean(torch.tensor(min(times[1:]), device=engine.device)))
+    seconds = float(engine.mean(torch.tensor(seconds, device=engine.device)))
     return seconds * (len(task.batches) // size)
 
 
@@ -206,7 +211,8 @@ def _one_step(
     torch.manual_seed(seed * 1_000_003 + step)  # dropout and the like
     images, rows, labels = task.batches.get(positions)
     optimizer.zero_grad()
-    loss, scalars = task.step(module, Batch(images, rows, labels, epoch))
+    progress = epoch / max(1, settings.epochs - 1)
+    loss, scalars = task.step(module, Batch(images, rows, labels, epoch, progress))
     # A CPU has the number at hand. A GPU would have to be waited for: it is asked on log steps.
     if (engine.device.type == "cpu" or step % LOG_STEPS == 0) and not torch.isfinite(loss.detach()):
         raise NumbersError(

@@ -1,0 +1,88 @@
+"""Convolutions for bf16 on CPUs: the same values, and gradients as exact as oneDNN's."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from twoviews.model.convolution import Bf16Conv2d, speed_up_convolutions
+from twoviews.model.resnet50 import create_backbone
+
+
+def gradients(conv: nn.Module, x: Tensor, upstream: Tensor, *, bf16: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, gradient of the input, gradient of the weights."""
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        out = conv(x)
+    (for_input, for_weight) = torch.autograd.grad(out, [x, conv.weight], upstream.to(out.dtype))
+    return out.float(), for_input.float(), for_weight
+
+
+def error(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (6, 4), (7, 8)])
+def test_gradients_are_those_of_a_float32_convolution(kernel: int, stride: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(8, 16, kernel, stride, kernel // 2, bias=False)
+    fast = speed_up_convolutions(copy.deepcopy(plain))
+    assert isinstance(fast, Bf16Conv2d)
+    x = torch.randn(4, 8, *size).contiguous(memory_format=torch.channels_last)
+    upstream = torch.randn_like(plain(x))
+    exact = gradients(plain, x, upstream, bf16=False)
+    onednn = gradients(plain, x, upstream, bf16=True)
+    ours = gradients(fast, x, upstream, bf16=True)
+    assert torch.equal(ours[0], onednn[0])
+    for mine, theirs, right in zip(ours, onednn, exact, strict=True):
+        assert error(mine, right) < max(1.5 * error(theirs, right), 4e-3)
+
+
+def test_outside_bf16_nothing_changes() -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(8, 16, 3, 2, 1, bias=False)
+    fast = speed_up_convolutions(copy.deepcopy(plain))
+    x = torch.randn(4, 8, 4, 4)
+    upstream = torch.randn_like(plain(x))
+    for a, b in zip(gradients(fast, x, upstream, bf16=False), gradients(plain, x, upstream, bf16=False), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_only_plain_convolutions_are_replaced() -> None:
+    others = [
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 3, padding=1, groups=2, bias=False),
+        nn.Conv2d(8, 8, 3, padding=2, dilation=2, bias=False),
+        nn.Conv2d(8, 8, 3, padding=0, bias=False),
+        nn.Conv2d(8, 8, 3, padding="same", bias=False),
+        nn.Conv2d(8, 8, (1, 3), padding=(0, 1), bias=False),
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect", bias=False),
+    ]
+    assert not any(isinstance(m, Bf16Conv2d) for m in speed_up_convolutions(nn.Sequential(*others)))
+
+
+def test_a_backbone_keeps_its_weights_and_names() -> None:
+    torch.manual_seed(0)
+    backbone = create_backbone("resnet18_w16", "small")
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    fast = speed_up_convolutions(backbone)
+    assert sum(isinstance(m, Bf16Conv2d) for m in fast.modules()) == 20
+    after = fast.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[k], before[k]) for k in before)
+
+
+def test_frozen_weights_still_pass_the_gradient_on() -> None:
+    torch.manual_seed(0)
+    fast = speed_up_convolutions(nn.Conv2d(8, 16, 3, 2, 1, bias=False))
+    fast.requires_grad_(False)
+    x = torch.randn(4, 8, 4, 4, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fast(x).float().square().sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
