@@ -16,9 +16,13 @@ from PIL import Image
 from processes import run_processes
 from torch import Tensor, nn
 
+from twoviews.dataset.augmentations import Augmentation
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.model.batchnorm import JointBatchNorm, join_batchnorm
+from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.steps import Batch, SimCLRStep
+from twoviews.trainers.validate import Normalisation
 
 IMAGES, WIDTH, TEMPERATURE = 8, 5, 0.2
 STEPS = 3
@@ -86,6 +90,20 @@ def train(engine: Engine) -> dict[str, Any]:
     return {"losses": torch.stack(losses), "gradients": gradients, "state": dict(module.state_dict())}
 
 
+def simclr_gradient(engine: Engine, chunk_size: int | None) -> dict[str, Any]:
+    """Gradient of SimCLR's loss on this process's images, in chunks or whole."""
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 7), nn.Tanh(), nn.Linear(7, WIDTH))
+    wrapped, _ = engine.setup(net, torch.optim.SGD(net.parameters(), lr=0.1))
+    whole = SimCLRStep(lambda _: Augmentation(8), Normalisation((0.5,) * 3, (0.3,) * 3), TEMPERATURE, 5, engine)
+    step = ChunkedStep(whole, chunk_size) if chunk_size else whole
+    pixels = torch.randint(0, 256, (IMAGES, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
+    rows = torch.arange(IMAGES).chunk(engine.world_size)[engine.rank]
+    loss, _ = step(wrapped, Batch(pixels[rows], rows, None, 0, 1.0))
+    engine.backward(loss)
+    return {name: p.grad for name, p in net.named_parameters()}
+
+
 def normalise(engine: Engine) -> dict[str, Any]:
     """BatchNorm of vectors and of images, in training on shares of different sizes, then in evaluation."""
     found = {}
@@ -105,6 +123,7 @@ def everything(engine: Engine) -> dict[str, Any]:
     return {
         "contrast": contrast(engine),
         "train": train(engine),
+        "chunks": simclr_gradient(engine, chunk_size=1),
         "normalise": normalise(engine),
         "agree": agree(engine),
     }
@@ -191,6 +210,13 @@ def test_training_steps_of_a_wrapped_network(found: list[dict[str, Any]]) -> Non
         torch.testing.assert_close(result["train"]["gradients"], alone["gradients"], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(result["train"]["state"], alone["state"], rtol=1e-4, atol=1e-5)
     assert all(float(g.abs().max()) > 1e-3 for g in alone["gradients"].values())
+
+
+def test_chunks_over_processes_give_the_joint_batch_s_gradient(found: list[dict[str, Any]]) -> None:
+    alone = simclr_gradient(Alone(), chunk_size=None)  # type: ignore[arg-type]
+    for result in found:
+        torch.testing.assert_close(result["chunks"], alone, rtol=1e-4, atol=1e-6)
+    assert all(float(g.abs().max()) > 1e-3 for g in alone.values())
 
 
 @pytest.mark.parametrize("kind", ["vectors", "images"])

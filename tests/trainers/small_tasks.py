@@ -17,7 +17,7 @@ from twoviews.model.resnet50 import Classifier, create_backbone
 from twoviews.settings import FinetuneSettings, PretrainSettings, RunSettings, TrainingSettings
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.run_folder import RunFolder
-from twoviews.trainers.steps import Step, augmentation_of, classifier_step, simclr_step
+from twoviews.trainers.steps import SimCLRStep, Step, augmentation_of, classifier_step
 from twoviews.trainers.train import Task
 from twoviews.trainers.validate import Normalisation
 
@@ -55,7 +55,7 @@ def simclr(settings: TrainingSettings, on: Engine, *, init: int = 1, evaluate: E
     torch.manual_seed(init)
     model = SimCLR(create_backbone("resnet18_w16", "small"), hidden=16, width_out=8)
     augmentation_at = partial(augmentation_of, settings, SIZE)
-    step = simclr_step(augmentation_at, Normalisation(MEAN, STD), temperature=0.2, seed=SEED, engine=on)
+    step = SimCLRStep(augmentation_at, Normalisation(MEAN, STD), 0.2, SEED, on)
     batches = Batches(images(labelled=False), on.device)
     return Task("pretrain", on.to_device(model), batches, step, evaluate or (lambda epoch: {}))
 

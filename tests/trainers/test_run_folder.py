@@ -163,7 +163,7 @@ def test_settings_are_saved_as_yaml_that_anyone_reads(tmp_path: Path) -> None:
 def test_an_epoch_that_was_redone_counts_once(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for epoch, seconds in ((1, 2.0), (2, 3.0), (2, 5.0)):
-        run.add_epoch({"epoch": epoch, "loss": 1.0}, seconds, 100.0)
+        run.add_epoch({"epoch": epoch, "loss": 1.0}, {"seconds": seconds, "images_per_second": 100.0})
     with (tmp_path / "timing.jsonl").open("a") as file:
         file.write('{"epoch": 3, "sec')  # a crash while writing
     assert run.seconds() == 7.0

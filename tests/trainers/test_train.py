@@ -34,8 +34,9 @@ from torch import Tensor
 from twoviews.dataset.batches import Batches
 from twoviews.errors import DataError, NumbersError, Stopped
 from twoviews.settings import TrainingSettings
+from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.steps import view_size_at
-from twoviews.trainers.train import Task, batch_size_of, seconds_per_epoch, train
+from twoviews.trainers.train import Task, batch_size_of, train
 from twoviews.trainers.validate import Normalisation, validate
 
 MakeTask = Callable[..., Task]

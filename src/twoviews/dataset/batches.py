@@ -2,49 +2,105 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from twoviews.dataset.images import ImageSet
+from twoviews.dataset.images import ImageSet, forget_pages
 
 RESIDENT_SHARE = 0.4  # of a GPU's free memory that images may take
+FORGET_BYTES = 2**27  # of a memory map that may be in memory before its pages are given back
+FAULT_BYTES = 2**16  # that Linux maps around each page that is touched
+
+Fetched = tuple[Tensor, Tensor, Tensor | None]
 
 
 class Batches:
-    """Images of a set by position; they live on the GPU where they fit in ``RESIDENT_SHARE`` of its free memory."""
+    """Images of a set by position; they live on the GPU where they fit in ``RESIDENT_SHARE`` of its free memory.
+
+    Attributes:
+        waited_seconds: time that ``stream`` has spent waiting for images to be read.
+    """
 
     def __init__(self, images: ImageSet, device: torch.device) -> None:
         self.images = images
         self.device = device
         self.rows = torch.from_numpy(images.rows).to(device)
         self.labels = None if images.labels is None else torch.from_numpy(images.labels).to(device)
+        self.waited_seconds = 0.0
+        self._bytes = len(images) * int(np.prod(images.pixels.shape[1:]))
+        self._mapped = 0
+        self._free = 0
         self._resident: Tensor | None = None
         if device.type == "cuda":
-            needed = len(images) * int(np.prod(images.pixels.shape[1:]))
-            free, _ = torch.cuda.mem_get_info(device)
-            if needed <= RESIDENT_SHARE * free:
+            self._free, _ = torch.cuda.mem_get_info(device)
+            if self._bytes <= RESIDENT_SHARE * self._free:
                 self._resident = torch.from_numpy(images.read(slice(None))).to(device)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def get(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    @property
+    def place(self) -> str | None:
+        """Where the images lie while a GPU trains, and by what rule, in words; None without a GPU."""
+        if self.device.type != "cuda":
+            return None
+        fits = self._resident is not None
+        return (
+            f"{self._bytes / 2**30:.1f} GiB of images {'live on the GPU' if fits else 'are read ahead from the disk'}: "
+            f"{'at most' if fits else 'more than'} {RESIDENT_SHARE:.0%} of its {self._free / 2**30:.1f} GiB free"
+        )
+
+    def get(self, positions: Tensor) -> Fetched:
         """Images (n×3×H×W uint8), their identities (n,) and labels (n,) or None, on the device.
 
         Args:
             positions: (n,) int64 on the CPU or the device.
         """
-        here = positions.to(self.device)
-        labels = None if self.labels is None else self.labels[here]
-        rows = self.rows[here]
+        return self._on_device(positions, None if self._resident is not None else self._read(positions))
+
+    def stream(self, positions: Iterable[Tensor]) -> Generator[Fetched, None, None]:
+        """``get`` for each of ``positions`` in turn; the next one is read by a thread meanwhile."""
         if self._resident is not None:
-            return self._resident[here], rows, labels
-        pixels = torch.from_numpy(self.images.read(positions.cpu().numpy()))
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        return pixels.to(self.device), rows, labels
+            yield from map(self.get, positions)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+            reading: tuple[Tensor, Future[Tensor]] | None = None
+            for upcoming in positions:
+                following = upcoming, reader.submit(self._read, upcoming)
+                if reading is not None:
+                    yield self._arrived(*reading)
+                reading = following
+            if reading is not None:
+                yield self._arrived(*reading)
 
     def in_order(self, batch_size: int) -> list[Tensor]:
         """Positions of every image once, in order, the last batch short."""
         return list(torch.arange(len(self)).split(batch_size))
+
+    def _arrived(self, positions: Tensor, reading: Future[Tensor]) -> Fetched:
+        started = time.perf_counter()
+        pixels = reading.result()
+        self.waited_seconds += time.perf_counter() - started
+        return self._on_device(positions, pixels)
+
+    def _read(self, positions: Tensor) -> Tensor:
+        """Pixels in memory, pinned where a GPU will fetch them."""
+        pixels = torch.from_numpy(self.images.read(positions.cpu().numpy()))
+        self._mapped += pixels.numel() + len(pixels) * FAULT_BYTES
+        if self._mapped > FORGET_BYTES:
+            forget_pages(self.images.pixels)
+            self._mapped = 0
+        return pixels.pin_memory() if self.device.type == "cuda" else pixels
+
+    def _on_device(self, positions: Tensor, pixels: Tensor | None) -> Fetched:
+        here = positions.to(self.device)
+        labels = None if self.labels is None else self.labels[here]
+        if pixels is None:
+            assert self._resident is not None
+            return self._resident[here], self.rows[here], labels
+        return pixels.to(self.device, non_blocking=True), self.rows[here], labels

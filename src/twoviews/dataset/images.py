@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -58,6 +59,18 @@ class ImageSet:
     def name(self, position: int) -> str:
         """What a person calls the image at this position."""
         return self.names[int(self.rows[position])]
+
+
+def forget_pages(pixels: Pixels) -> None:
+    """Give the pages of a memory map back to the system: they count as this process's memory until then.
+
+    They stay in the system's cache of the disk while it has room. Arrays in memory are left alone.
+    """
+    array: object = pixels
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)
 
 
 def evenly_spaced(length: int, most: int) -> Indices:

@@ -51,7 +51,7 @@ class JointBatchNorm(nn.modules.batchnorm._BatchNorm):
         channels = x.shape[1]
         mean = sums[:channels] / sums[-1]
         variance = (sums[channels:-1] / sums[-1] - mean * mean).clamp(min=0)
-        if self.running_mean is not None and self.running_var is not None:
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
                 assert self.num_batches_tracked is not None
                 self.num_batches_tracked += 1

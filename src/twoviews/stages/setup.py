@@ -17,9 +17,10 @@ from twoviews.model.resnet50 import Stem, count_parameters, create_backbone, fea
 from twoviews.settings import DataSettings, ModelSettings, RunSettings, TrainingSettings
 from twoviews.stages.folders import OUTPUT
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.estimate import announce, seconds_per_epoch
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
-from twoviews.trainers.train import Task, announce, seconds_per_epoch
+from twoviews.trainers.train import Task
 from twoviews.trainers.validate import Normalisation
 from twoviews.trainers.weights import load_backbone_weights, read_weights
 

@@ -10,7 +10,8 @@ from twoviews.model.projection_head import SimCLR
 from twoviews.model.resnet50 import Classifier, feature_width
 from twoviews.settings import ClassifierSettings, PretrainSettings
 from twoviews.stages.setup import Shared
-from twoviews.trainers.steps import augmentation_of, classifier_step, simclr_step
+from twoviews.trainers.chunks import ChunkedStep
+from twoviews.trainers.steps import SimCLRStep, augmentation_of, classifier_step
 from twoviews.trainers.train import Task
 from twoviews.trainers.validate import validate
 
@@ -55,17 +56,18 @@ def simclr_model(settings: PretrainSettings, backbone: Any) -> SimCLR:
 
 def simclr_task(settings: PretrainSettings, shared: Shared, model: SimCLR, *, seed: int) -> Task:
     """InfoNCE on two views of each unlabeled image; ``evaluate`` is for the caller to set."""
-    engine, splits = shared.engine, shared.splits
+    engine = shared.engine
+    step = SimCLRStep(
+        partial(augmentation_of, settings, shared.image_size),
+        shared.normalisation,
+        settings.temperature,
+        seed,
+        engine,
+    )
     return Task(
         name="pretrain",
         module=engine.to_device(engine.join_processes(model)),
-        batches=Batches(splits.unlabeled, engine.device),
-        step=simclr_step(
-            partial(augmentation_of, settings, shared.image_size),
-            shared.normalisation,
-            temperature=settings.temperature,
-            seed=seed,
-            engine=engine,
-        ),
+        batches=Batches(shared.splits.unlabeled, engine.device),
+        step=ChunkedStep(step, settings.chunk_size) if settings.chunk_size else step,
         evaluate=lambda epoch: {},
     )

@@ -36,6 +36,7 @@ class State:
         best: epoch and validation top-1 of the best epoch so far, where validation chooses.
         engine: state of the precision's gradient scaler.
         metrics_bytes: length of metrics.jsonl when this was saved; rows after it belong to steps that are redone.
+        epoch_seconds, epoch_waited: what the unfinished epoch took so far, and how much of it was waiting for images.
     """
 
     step: int = 0
@@ -43,6 +44,8 @@ class State:
     best: dict[str, float] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     metrics_bytes: int = 0
+    epoch_seconds: float = 0.0
+    epoch_waited: float = 0.0
 
 
 def save_checkpoint(

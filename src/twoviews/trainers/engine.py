@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -143,6 +143,12 @@ class Engine:
     def autocast(self) -> AbstractContextManager[Any]:
         """Forward passes outside a wrapped module, in the run's precision."""
         return self._fabric.autocast()
+
+    def without_averaging(self, module: Any) -> AbstractContextManager[Any]:
+        """Forward and backward passes whose gradients wait for a later backward to be averaged over processes."""
+        if self.world_size == 1:
+            return nullcontext()
+        return self._fabric.no_backward_sync(module)
 
     def backward(self, loss: Tensor) -> None:
         """Gradients, with fp16's scaling where it is used."""

@@ -151,11 +151,10 @@ class RunFolder:
         if self.writes and self.metrics_bytes() > length:
             write_bytes(self.metrics, self.metrics.read_bytes()[:length])
 
-    def add_epoch(self, row: dict[str, Any], seconds: float, images_per_second: float) -> None:
+    def add_epoch(self, row: dict[str, Any], timing: dict[str, float]) -> None:
         """Log an epoch: figures in metrics.jsonl, which every repetition repeats; times in timing.jsonl."""
         append_json_line(self.metrics, row)
-        timing = {"epoch": row["epoch"], "seconds": seconds, "images_per_second": images_per_second}
-        append_json_line(self.path / "timing.jsonl", timing)
+        append_json_line(self.path / "timing.jsonl", {"epoch": row["epoch"], **timing})
 
     def seconds(self) -> float:
         """Training time of all epochs so far; an epoch that was redone counts once."""

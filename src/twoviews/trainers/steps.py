@@ -69,29 +69,43 @@ def augmentation_of(settings: TrainingSettings, image_size: int, progress: float
     )
 
 
-def simclr_step(
-    augmentation_at: AugmentationAt,
-    normalisation: Normalisation,
-    *,
-    temperature: float,
-    seed: int,
-    engine: Engine,
-) -> Step:
-    """SimCLR (Chen et al. 2020, algorithm 1): two views of each image in one 2n forward, InfoNCE over all processes."""
+@dataclass(frozen=True)
+class SimCLRStep:
+    """SimCLR (Chen et al. 2020, algorithm 1): two views of each image in one 2n forward, InfoNCE over all processes.
 
-    def step(module: nn.Module, batch: Batch) -> tuple[Tensor, Scalars]:
-        both = views(batch.images, batch.rows, augmentation_at(batch.progress), seed=seed, epoch=batch.epoch)
-        x = normalise(both, normalisation.mean, normalisation.std).contiguous(memory_format=torch.channels_last)
-        projections = module(x)
+    Attributes:
+        augmentation_at: the distribution of views by progress.
+        normalisation: of the data set.
+        temperature: of InfoNCE.
+        seed: the views follow from it.
+        engine: gathers the other processes' projections.
+    """
+
+    augmentation_at: AugmentationAt
+    normalisation: Normalisation
+    temperature: float
+    seed: int
+    engine: Engine
+
+    def __call__(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Scalars]:
+        return self.contrast(self.project(module, batch))
+
+    def project(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Projections z of both views of each image: 2n×D, first views then second views."""
+        both = views(batch.images, batch.rows, self.augmentation_at(batch.progress), seed=self.seed, epoch=batch.epoch)
+        x = normalise(both, self.normalisation.mean, self.normalisation.std)
+        projections: Tensor = module(x.contiguous(memory_format=torch.channels_last))
+        return projections
+
+    def contrast(self, projections: Tensor) -> tuple[Tensor, Scalars]:
+        """The loss of this process's projections (2n×D) among those of all."""
         loss, top1 = info_nce(
             projections,
-            temperature,
-            candidates=engine.gather(projections) if engine.world_size > 1 else None,
-            first_row=engine.rank * len(projections),
+            self.temperature,
+            candidates=self.engine.gather(projections) if self.engine.world_size > 1 else None,
+            first_row=self.engine.rank * len(projections),
         )
         return loss, {"loss": loss.detach(), "contrastive_top1": top1}
-
-    return step
 
 
 def classifier_step(

@@ -6,10 +6,10 @@ weights, the optimizer and a step number, and a resumed run ends with the same b
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +23,13 @@ from twoviews.settings import TrainingSettings
 from twoviews.trainers.checkpoint import State, load_latest, save_checkpoint
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import build_optimizer, lr_at, peak_lr, set_lr
-from twoviews.trainers.progress import Progress, duration, say
+from twoviews.trainers.pace import Pace
+from twoviews.trainers.progress import Progress, say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.signals import StopRequests
 from twoviews.trainers.steps import Batch, Step
 
 LOG_STEPS = 10  # steps between two waits for the device
-TIMED_STEPS = 3
 
 
 @dataclass
@@ -70,33 +70,20 @@ def batch_size_of(task: Task, settings: TrainingSettings, engine: Engine) -> int
     return size
 
 
-def seconds_per_epoch(task: Task, settings: TrainingSettings, engine: Engine) -> float:
-    """How long an epoch takes here on average, measured on a few steps of a copy that is thrown away."""
-    size = batch_size_of(task, settings, engine)
-    module = copy.deepcopy(task.module)
-    wrapped, optimizer = engine.setup(module, build_optimizer(module, settings))
-    set_lr(optimizer, 0.0)
-    mine = _share(epoch_order(0, 0, len(task.batches))[:size], engine)
-    # Views that grow make later epochs slower.
-    epochs = (0, settings.epochs // 2, settings.epochs - 1) if settings.first_view_size else (0,)
-    seconds = 0.0
-    for epoch in epochs:
-        times = []
-        for step in range(TIMED_STEPS):
-            engine.synchronize()
-            started = time.perf_counter()
-            _one_step(task, wrapped, optimizer, mine, epoch, step, settings, engine)
-            engine.synchronize()
-            times.append(time.perf_counter() - started)
-        seconds += min(times[1:]) / len(epochs)
-    # All processes must agree: the epochs of --minutes follow from it.
-    seconds = float(engine.mean(torch.tensor(seconds, device=engine.device)))
-    return seconds * (len(task.batches) // size)
-
-
-def _share(positions: Tensor, engine: Engine) -> Tensor:
+def share(positions: Tensor, engine: Engine) -> Tensor:
     """This process's part of a batch."""
     return positions.chunk(engine.world_size)[engine.rank]
+
+
+def _shares(task: Task, size: int, steps: range, seed: int, engine: Engine) -> Iterator[Tensor]:
+    """Positions of this process's part of each step's batch."""
+    steps_per_epoch = len(task.batches) // size
+    order = torch.empty(0)
+    for step in steps:
+        epoch, position = divmod(step, steps_per_epoch)
+        if position == 0 or step == steps.start:
+            order = epoch_order(seed, epoch, len(task.batches))
+        yield share(order[position * size : (position + 1) * size], engine)
 
 
 def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder, *, seed: int) -> None:
@@ -134,30 +121,25 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
     zero = torch.zeros((), dtype=torch.float32 if engine.device.type == "mps" else torch.float64, device=engine.device)
     sums = {k: zero + v for k, v in state.sums.items()}
     last_saved = time.monotonic()
-    epoch_started, epoch_images = time.monotonic(), 0
-    order = torch.empty(0)
+    pace = Pace(task.batches, state.epoch_seconds, state.epoch_waited)
     with (
         Progress(task.name, settings.epochs, steps_per_epoch, state.step, engine.is_first) as progress,
         StopRequests() as stop,
+        closing(task.batches.stream(_shares(task, size, range(state.step, steps), seed, engine))) as fetched,
     ):
-        for step in range(state.step, steps):
+        for step, (images, rows, labels) in enumerate(fetched, start=state.step):
             epoch, position = divmod(step, steps_per_epoch)
-            if position == 0 or len(order) == 0:
-                order = epoch_order(seed, epoch, len(task.batches))
-            mine = _share(order[position * size : (position + 1) * size], engine)
             lr = lr_at(step, **schedule)
             set_lr(optimizer, lr)
-            scalars = _one_step(task, module, stepper, mine, epoch, step, settings, engine, seed)
+            batch = Batch(images, rows, labels, epoch, epoch / max(1, settings.epochs - 1))
+            scalars = one_step(task, module, stepper, batch, step, settings, engine, seed)
             for key, value in scalars.items():
                 sums[key] = sums.get(key, zero) + value
-            epoch_images += size
             state.step = step + 1
             finished = position == steps_per_epoch - 1
             if step % LOG_STEPS == 0 or finished:
-                seconds = time.monotonic() - epoch_started
                 means = {k: float(v) / (position + 1) for k, v in sums.items()}
-                text = _describe(means, epoch_images / max(seconds, 1e-9))
-                progress.step(state.step, text)
+                progress.step(state.step, _describe(means, pace.figures((position + 1) * size)))
 
             stopping = due = False
             # Asking the other GPUs is a wait for them; processes on CPUs meet at every step anyway.
@@ -170,15 +152,16 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
             if finished:
                 row = {"epoch": epoch + 1, "step": state.step, "lr": lr}
                 row |= {key: total / steps_per_epoch for key, total in totals.items()}
-                trained_seconds = time.monotonic() - epoch_started
+                timing = pace.figures(steps_per_epoch * size)
                 row |= task.evaluate(epoch + 1)
                 best_weights = _keep_best(task, row, state, best_weights)
                 sums, totals = {}, {}
                 if engine.is_first:
-                    run.add_epoch(row, trained_seconds, epoch_images / max(trained_seconds, 1e-9))
-                    progress.epoch(epoch + 1, state.step, _describe(row, epoch_images / max(trained_seconds, 1e-9)))
+                    run.add_epoch(row, timing)
+                    progress.epoch(epoch + 1, state.step, _describe(row, timing))
             if finished or stopping or due:
                 state.sums = totals
+                state.epoch_seconds, state.epoch_waited = (0.0, 0.0) if finished else (pace.seconds, pace.waited)
                 state.engine = engine.state()
                 if engine.is_first:
                     state.metrics_bytes = run.metrics_bytes()
@@ -186,7 +169,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
                 engine.barrier()
                 last_saved = time.monotonic()
                 if finished:
-                    epoch_started, epoch_images = time.monotonic(), 0
+                    pace = Pace(task.batches)
             if stopping:
                 raise Stopped(
                     f"{task.name} stopped at step {state.step} of {steps}; the same command goes on from there.",
@@ -196,12 +179,11 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
         task.module.load_state_dict(best_weights)
 
 
-def _one_step(
+def one_step(
     task: Task,
     module: Any,
     optimizer: Any,
-    positions: Tensor,
-    epoch: int,
+    batch: Batch,
     step: int,
     settings: TrainingSettings,
     engine: Engine,
@@ -209,10 +191,8 @@ def _one_step(
 ) -> dict[str, Tensor]:
     """Forward, loss, backward, update; returns the step's scalars."""
     torch.manual_seed(seed * 1_000_003 + step)  # dropout and the like
-    images, rows, labels = task.batches.get(positions)
     optimizer.zero_grad()
-    progress = epoch / max(1, settings.epochs - 1)
-    loss, scalars = task.step(module, Batch(images, rows, labels, epoch, progress))
+    loss, scalars = task.step(module, batch)
     # A CPU has the number at hand. A GPU would have to be waited for: it is asked on log steps.
     if (engine.device.type == "cpu" or step % LOG_STEPS == 0) and not torch.isfinite(loss.detach()):
         raise NumbersError(
@@ -249,7 +229,7 @@ def _keep_best(
     return {name: tensor.detach().clone() for name, tensor in task.module.state_dict().items()}
 
 
-def _describe(row: dict[str, Any], images_per_second: float) -> str:
+def _describe(row: dict[str, Any], timing: dict[str, float]) -> str:
     """A row of metrics as a person reads it while waiting."""
     labels = {
         "loss": "loss {:.3f}",
@@ -261,13 +241,5 @@ def _describe(row: dict[str, Any], images_per_second: float) -> str:
         "effective_rank": "rank {:.0f}",
     }
     parts = [text.format(row[key]) for key, text in labels.items() if row.get(key) is not None]
-    return "  ".join([*parts, f"{images_per_second:.0f} images/s"])
-
-
-def announce(task: Task, settings: TrainingSettings, seconds: float, engine: Engine) -> None:
-    """Print what is about to run and how long it will take."""
-    if engine.is_first:
-        say(
-            f"{task.name}: {settings.epochs} epochs of {len(task.batches):,} images on {engine.device.type} "
-            f"in {engine.precision}, about {duration(seconds * settings.epochs)}"
-        )
+    speed = f"{timing['images_per_second']:.0f} images/s, {timing['data_wait']:.0%} waiting for data"
+    return "  ".join([*parts, speed])

@@ -1,0 +1,54 @@
+"""How long training will take here, measured on a few steps before it begins."""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import torch
+
+from twoviews.dataset.random_numbers import epoch_order
+from twoviews.settings import TrainingSettings
+from twoviews.trainers.engine import Engine
+from twoviews.trainers.optimizer import build_optimizer, set_lr
+from twoviews.trainers.progress import duration, say
+from twoviews.trainers.steps import Batch
+from twoviews.trainers.train import Task, batch_size_of, one_step, share
+
+TIMED_STEPS = 3
+
+
+def seconds_per_epoch(task: Task, settings: TrainingSettings, engine: Engine) -> float:
+    """How long an epoch takes here on average, measured on a few steps of a copy that is thrown away."""
+    size = batch_size_of(task, settings, engine)
+    module = copy.deepcopy(task.module)
+    wrapped, optimizer = engine.setup(module, build_optimizer(module, settings))
+    set_lr(optimizer, 0.0)
+    images, rows, labels = task.batches.get(share(epoch_order(0, 0, len(task.batches))[:size], engine))
+    # Views that grow make later epochs slower.
+    epochs = (0, settings.epochs // 2, settings.epochs - 1) if settings.first_view_size else (0,)
+    seconds = 0.0
+    for epoch in epochs:
+        times = []
+        batch = Batch(images, rows, labels, epoch, epoch / max(1, settings.epochs - 1))
+        for step in range(TIMED_STEPS):
+            engine.synchronize()
+            started = time.perf_counter()
+            one_step(task, wrapped, optimizer, batch, step, settings, engine)
+            engine.synchronize()
+            times.append(time.perf_counter() - started)
+        seconds += min(times[1:]) / len(epochs)
+    # All processes must agree: the epochs of --minutes follow from it.
+    seconds = float(engine.mean(torch.tensor(seconds, device=engine.device)))
+    return seconds * (len(task.batches) // size)
+
+
+def announce(task: Task, settings: TrainingSettings, seconds: float, engine: Engine) -> None:
+    """Print what is about to run and how long it will take."""
+    if engine.is_first:
+        say(
+            f"{task.name}: {settings.epochs} epochs of {len(task.batches):,} images on {engine.device.type} "
+            f"in {engine.precision}, about {duration(seconds * settings.epochs)}"
+        )
+        if task.batches.place is not None:
+            say(f"{task.name}: {task.batches.place}")
