@@ -136,6 +136,9 @@ class PretrainSettings(TrainingSettings):
     projection_hidden: int | None = Field(None, ge=1, description="its hidden width; none: as the features")
     projection_width: int = Field(128, ge=2, description="its output width")
     jitter_strength: float = Field(0.5, ge=0, le=2, description="s: brightness, contrast, saturation 0.8s, hue 0.2s")
+    chunk_size: int | None = Field(
+        None, ge=2, description="images at a time: the whole batch's exact gradient with a chunk's memory"
+    )
     monitor_epochs: int = Field(5, ge=1, description="epochs between two looks at the features")
 
 
