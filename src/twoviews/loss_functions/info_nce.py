@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from twoviews.loss_functions.tiles import info_nce_in_tiles
+
+# Similarities (anchors × candidates) from which on tiles are used. On a CPU they are then as fast as the whole matrix
+# with two threads and faster with one; at twice the rows they are faster with both.
+TILES_FROM = 512 * 512
 
 
 def info_nce(
@@ -18,7 +26,8 @@ def info_nce(
 
     For each anchor the loss is -log(exp(sim(anchor, positive) / t) / sum over every other candidate of
     exp(sim(anchor, candidate) / t)) with cosine similarity; the mean over the anchors is returned. It is computed in
-    float32 (float64 stays float64), whatever the precision of the input.
+    float32 (float64 stays float64), whatever the precision of the input. From 2N = 512 on it is computed in tiles:
+    the same loss and gradient, with memory that grows with N and not with its square, differentiable once.
 
     Over several processes each calls with its own 2n projections as anchors and the gathered projections of all as
     ``candidates``: process r's rows are then candidates first_row, ..., first_row + 2n - 1, in the same order.
@@ -30,29 +39,43 @@ def info_nce(
         first_row: where the projections begin in the candidates.
 
     Returns:
-        The loss, and contrastive top-1: the share of anchors whose most similar candidate is their positive. Both
-        are scalars; top-1 carries no gradient.
+        The loss, and contrastive top-1: the share of anchors that are more similar to their positive than to every
+        other candidate. Both are scalars; top-1 carries no gradient.
 
     Raises:
-        ValueError: fewer than 2 images, an odd number of rows, or a temperature that is not positive.
+        ValueError: fewer than 2 images, an odd number of rows, projections that reach outside the candidates, or a
+            temperature that is not positive.
     """
     anchors = len(projections)
     if anchors % 2:
         raise ValueError(f"projections must hold two views of each image, got {anchors} rows")
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
+    count = anchors if candidates is None else len(candidates)
+    if count < 4:
+        raise ValueError("NT-Xent needs at least 2 images: with one there are no negatives")
+    if not 0 <= first_row <= count - anchors:
+        raise ValueError(
+            f"rows {first_row} to {first_row + anchors - 1} of the projections are not in {count} candidates"
+        )
     precision = torch.float64 if projections.dtype == torch.float64 else torch.float32
     z = F.normalize(projections.to(precision), dim=1)
-    c = z if candidates is None else F.normalize(candidates.to(precision), dim=1)
-    if len(c) < 4:
-        raise ValueError("NT-Xent needs at least 2 images: with one there are no negatives")
-
-    row = torch.arange(anchors, device=z.device)
+    c = None if candidates is None else F.normalize(candidates.to(precision), dim=1)
     with torch.autocast(z.device.type, enabled=False):
-        similarity = z @ c.T / temperature
+        form = info_nce_in_tiles if anchors * count >= TILES_FROM else info_nce_dense
+        return form(z, c, temperature, first_row)
+
+
+def info_nce_dense(
+    anchors: Tensor, candidates: Tensor | None, temperature: float, first_row: int = 0
+) -> tuple[Tensor, Tensor]:
+    """The definition, with the whole matrix of similarities, for vectors of length 1."""
+    row = torch.arange(len(anchors), device=anchors.device)
+    similarity = anchors @ (anchors if candidates is None else candidates).T / temperature
     # An anchor is not its own candidate. -inf drops out of the sum and takes no gradient.
-    similarity = similarity.scatter(1, (row + first_row)[:, None], float("-inf"))
-    positive = (row + anchors // 2) % anchors + first_row
+    similarity = similarity.scatter(1, (row + first_row)[:, None], -math.inf)
+    positive = (row + len(anchors) // 2) % len(anchors) + first_row
     loss = F.cross_entropy(similarity, positive)
-    top1 = (similarity.detach().argmax(dim=1) == positive).to(precision).mean()
-    return loss, top1
+    others = similarity.detach().scatter(1, positive[:, None], -math.inf).amax(dim=1)
+    top1 = similarity.detach()[row, positive] > others
+    return loss, top1.to(loss.dtype).mean()
