@@ -223,9 +223,9 @@ DATA += " follow-links no-follow-links"
 MODEL = "backbone stem init"
 RUN = "out new no-new seed device precision devices threads recipe config minutes"
 TRAINING = "epochs batch-size optimizer base-lr lr-scaling momentum weight-decay warmup-epochs clip-grad-norm view-size"
-TRAINING += " crop-scale jitter jitter-strength grayscale blur blur-sigma checkpoint-minutes"
+TRAINING += " first-view-size crop-scale jitter jitter-strength grayscale blur blur-sigma checkpoint-minutes"
 SUPERVISED = f"{TRAINING} label-smoothing"
-PRETRAIN = f"{TRAINING} temperature projection-layers projection-hidden projection-width monitor-epochs"
+PRETRAIN = f"{TRAINING} temperature projection-layers projection-hidden projection-width chunk-size monitor-epochs"
 FINETUNE = f"{TRAINING} label-smoothing backbone-lr-scale freeze-backbone no-freeze-backbone probe-start no-probe-start"
 FEATURES = "perplexity clusters max-images"
 COMMON = f"{DATA} {MODEL} {RUN}"
@@ -250,6 +250,7 @@ FLAGS = {
     "report": "out",
     "predict": "out device precision cache max-bad",
     "export": "to out",
+    "bench": "backbone stem image-size view-size batch-size steps unlabeled device precision threads json no-json",
 }
 
 

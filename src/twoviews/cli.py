@@ -46,6 +46,7 @@ COMMANDS = {
         "PredictCommand", "stages.predict:run_predict", "RUN FOLDER", "class and confidence of each image"
     ),
     "export": Command("ExportCommand", "stages.export:run_export", "[RUN]", "weights as a plain state dict"),
+    "bench": Command("BenchCommand", "stages.bench:run_bench", "[WHAT]", "speed of step, augment, loss or data here"),
 }
 
 
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"twoviews: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("twoviews: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("twoviews: stopped; the same command goes on from the last checkpoint, if it makes any", file=sys.stderr)
         return 130
 
 

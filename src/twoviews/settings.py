@@ -6,6 +6,7 @@ depends on the data set, the default here is the one for STL10 and ``recipes.py`
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -234,6 +235,29 @@ class ExportCommand(Settings):
     run: Positional[Path | None] = Field(None, description="run or study; default: the newest pretraining run")
     to: Literal["pth"] = Field("pth", description="pth: a plain PyTorch state dict with timm's key names")
     out: Path | None = Field(None, description="folder to write to; default: the run's models/")
+
+
+with warnings.catch_warnings():
+    # pydantic warns that the field hides its own json(), which is long deprecated.
+    warnings.simplefilter("ignore", UserWarning)
+
+    class BenchCommand(Settings):
+        """How fast this machine is at SimCLR; nothing is left on the disk."""
+
+        what: Positional[Literal["step", "augment", "loss", "data", "all"]] = Field(
+            "all", description="step: pretraining with data and views; augment, loss, data: these alone"
+        )
+        backbone: str | None = Field(None, description="timm model name; default: resnet18, on a GPU resnet50")
+        stem: Literal["auto", "small", "small-pool", "original"] = Field("auto", description="as in training")
+        image_size: int | None = Field(None, ge=8, le=1024, description="pixels; default: 64, on a GPU 96")
+        view_size: int | None = Field(None, ge=8, description="height and width of views; none: the image size")
+        batch_size: int | None = Field(None, ge=2, description="images a step; default: as in pretraining")
+        steps: int = Field(3, ge=1, description="steps a round, more where they are short; three rounds are timed")
+        unlabeled: Path | None = Field(None, description="folder of images, any nesting; default: random images")
+        device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
+        precision: Literal["auto", "float32", "bf16", "fp16"] = Field("auto", description="as in training")
+        threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores")
+        json: bool = Field(False, description="one JSON object a line, no tables")  # type: ignore[assignment]
 
 
 def stage_settings(command: type[Settings], *parts: Settings, **changes: Any) -> Any:

@@ -7,9 +7,9 @@ from twoviews.model.resnet50 import Classifier
 from twoviews.settings import StudyCommand
 from twoviews.stages.setup import Shared, new_backbone, with_epochs
 from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
+from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.progress import duration, say
 from twoviews.trainers.run_folder import RunFolder
-from twoviews.trainers.estimate import seconds_per_epoch
 
 RESERVE = 0.1  # of the time, for feature check, test and report
 LABELLED_SHARE = 0.5  # of the time, at most, for baseline and fine-tuning together

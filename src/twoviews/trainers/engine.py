@@ -192,6 +192,8 @@ class Engine:
         """Wait for the device: only for timing."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def state(self) -> dict[str, Any]:
         """State of fp16's gradient scaler, or nothing."""
