@@ -1,0 +1,201 @@
+"""The whole pretraining step, data and views included: twoviews beside lightly's loop and a plain tutorial loop.
+
+    python benchmarks/against_lightly.py --backbone resnet50 --image-size 96 --batch-size 32
+    python benchmarks/against_lightly.py --backbone resnet18_w16 --image-size 32 --batch-size 256
+
+Four loops train the same backbone on the same images in one process, taken in turn round by round: lightly as its
+README writes SimCLR, with a DataLoader worker for each core and with none; torchvision's PIL transforms and one
+concatenated forward, with workers; and twoviews' own task through the function that its training loop calls at each
+step. Each round starts a loop's DataLoader anew, lets it run ``--warmup`` steps untimed, times ``--steps`` steps in the
+middle of it, and ends its workers, so that nothing of one loop runs while another is timed.
+
+One JSON line a loop and round: images/s (an image has two views) and the mean loss. The last line: medians, least and
+most, and twoviews' images/s over each other's in the same round. Images: those of DATA (the bundled sample at
+32 pixels), or random ones where none are named. Needs ``pip install -e '.[benchmark]'``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+from peers import lightly_dataset, lightly_peer, loader, tutorial_dataset, tutorial_peer
+from torch import Tensor
+
+from twoviews.dataset.images import ImageSet, Source
+from twoviews.dataset.random_numbers import epoch_order
+from twoviews.dataset.splits import make_splits
+from twoviews.settings import PretrainCommand
+from twoviews.stages.setup import Shared, load_splits, new_backbone
+from twoviews.stages.tasks import simclr_model, simclr_task
+from twoviews.trainers.engine import Engine
+from twoviews.trainers.optimizer import build_optimizer, lr_at, peak_lr, set_lr
+from twoviews.trainers.steps import Batch
+from twoviews.trainers.train import one_step
+
+Loop = Callable[[], Iterator[Tensor]]  # a training that goes on from where it was; gives the loss after each step
+RANDOM_IMAGES = 1024
+IN_FLIGHT = 2  # batches that each DataLoader worker prepares ahead
+
+
+def random_source(image_size: int) -> Source:
+    """Unlabeled images of noise."""
+    pixels = np.random.default_rng(0).integers(0, 256, (RANDOM_IMAGES, 3, image_size, image_size), dtype=np.uint8)
+    names = [str(i) for i in range(len(pixels))]
+    return Source(
+        name="random",
+        class_names=(),
+        unlabeled=ImageSet.whole(pixels, None, names),
+        train=ImageSet.whole(pixels[:0], np.empty(0, np.int64), names),
+    )
+
+
+def prepare(arguments: argparse.Namespace) -> tuple[PretrainCommand, Shared]:
+    """Settings, engine and images."""
+    data = arguments.data or ("sample" if arguments.image_size == 32 else None)
+    settings = PretrainCommand(
+        data=data or "sample",
+        image_size=arguments.image_size,
+        backbone=arguments.backbone,
+        batch_size=arguments.batch_size,
+        device=arguments.device,
+        precision=arguments.precision,
+    )
+    if data:
+        splits = load_splits(settings, seed=0, require_labels=False)
+    else:
+        splits = make_splits(random_source(arguments.image_size), seed=0)
+    found = splits.unlabeled.image_size
+    if found != arguments.image_size:
+        raise SystemExit(f"{data} has images of {found} pixels: give --image-size {found}, or other --data")
+    if len(splits.unlabeled) < arguments.batch_size:
+        raise SystemExit(f"--batch-size {arguments.batch_size} needs as many images; there are {len(splits.unlabeled)}")
+    return settings, Shared(Engine(settings), splits)
+
+
+def twoviews_loop(settings: PretrainCommand, shared: Shared) -> Loop:
+    """The pretraining task of ``twoviews pretrain``, step by step."""
+    engine, size = shared.engine, settings.batch_size
+    backbone = new_backbone(settings, shared.image_size, seed=0)
+    task = simclr_task(settings, shared, simclr_model(settings, backbone), seed=0)
+    module, optimizer = engine.setup(task.module, build_optimizer(task.module, settings))
+    steps_per_epoch = len(task.batches) // size
+    schedule: dict[str, Any] = {
+        "steps": settings.epochs * steps_per_epoch,
+        "warmup_steps": round(settings.warmup_epochs * steps_per_epoch),
+        "peak": peak_lr(settings, size),
+    }
+    done = 0
+
+    def positions() -> Iterator[Tensor]:
+        for step in itertools.count(done):
+            epoch, place = divmod(step, steps_per_epoch)
+            yield epoch_order(0, epoch, len(task.batches))[place * size : (place + 1) * size]
+
+    def steps() -> Iterator[Tensor]:
+        nonlocal done
+        for images, rows, labels in task.batches.stream(positions()):
+            epoch = done // steps_per_epoch
+            set_lr(optimizer, lr_at(done, **schedule))
+            batch = Batch(images, rows, labels, epoch, epoch / max(1, settings.epochs - 1))
+            scalars = one_step(task, module, optimizer, batch, done, settings, engine)
+            done += 1
+            yield scalars["loss"]
+
+    return steps
+
+
+def make_loops(arguments: argparse.Namespace, settings: PretrainCommand, shared: Shared) -> dict[str, Loop]:
+    """Each loop by its name; all start from the same weights of the backbone."""
+    pixels, device, size = shared.splits.unlabeled.read(slice(None)), shared.engine.device, arguments.image_size
+    workers = arguments.workers
+    # More batches than are used: workers that have run out of work would leave the cores to the last steps.
+    batches = arguments.warmup + arguments.steps + IN_FLIGHT * workers + 1
+    options = {"cj_prob": 0.5}  # the README's
+    loops: dict[str, Loop] = {}
+    for count in (workers, 0):
+        data = loader(lightly_dataset(pixels, size, **options), arguments.batch_size, count, device, batches)
+        peer = lightly_peer(new_backbone(settings, size, seed=0), data, device)
+        loops[f"lightly, {count} workers"] = peer.steps
+    data = loader(tutorial_dataset(pixels, size), arguments.batch_size, workers, device, batches)
+    loops[f"tutorial, {workers} workers"] = tutorial_peer(new_backbone(settings, size, seed=0), data, device).steps
+    loops["twoviews"] = twoviews_loop(settings, shared)
+    return loops
+
+
+def time_round(loop: Loop, warmup: int, steps: int, engine: Engine) -> tuple[float, float]:
+    """Seconds of ``steps`` steps after ``warmup`` others, and their mean loss."""
+    stream = loop()
+    for _ in range(warmup):
+        next(stream)
+    engine.synchronize()
+    started = time.perf_counter()
+    losses = [next(stream) for _ in range(steps)]
+    engine.synchronize()
+    seconds = time.perf_counter() - started
+    del stream  # ends the workers
+    return seconds, float(torch.stack(losses).mean())
+
+
+def main() -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=8, help="timed steps of a loop in a round")
+    parser.add_argument("--warmup", type=int, default=4, help="untimed steps before them")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=cores, help="of the DataLoaders; default: one for each core")
+    parser.add_argument("--data", help="sample, stl10, cifar10 or a folder, as for twoviews pretrain")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", help="of twoviews; the others compute in float32")
+    arguments = parser.parse_args()
+    settings, shared = prepare(arguments)
+    loops = make_loops(arguments, settings, shared)
+    rates: dict[str, list[float]] = {name: [] for name in loops}
+    for number in range(arguments.rounds):
+        for name, loop in loops.items():
+            seconds, loss = time_round(loop, arguments.warmup, arguments.steps, shared.engine)
+            rates[name].append(arguments.steps * arguments.batch_size / seconds)
+            line = {
+                "loop": name,
+                "round": number,
+                "images_per_second": round(rates[name][-1], 2),
+                "loss": round(loss, 3),
+            }
+            print(json.dumps(line), flush=True)
+    ours = rates["twoviews"]
+    ratios = {name: [a / b for a, b in zip(ours, other, strict=True)] for name, other in rates.items()}
+    del ratios["twoviews"]
+    last = {
+        **vars(arguments),
+        "images_per_second": {name: _spread(values) for name, values in rates.items()},
+        "twoviews_over": {name: _spread(values) for name, values in ratios.items()},
+        "versions": {name: metadata.version(name) for name in ("torch", "torchvision", "lightly")},
+        "machine": platform.processor() or platform.machine(),
+        **{key: shared.engine.describe()[key] for key in ("device", "gpu", "precision", "threads")},
+    }
+    print(json.dumps(last))
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), 2),
+        "least": round(min(values), 2),
+        "most": round(max(values), 2),
+    }
+
+
+if __name__ == "__main__":
+    main()
