@@ -204,6 +204,14 @@ def test_what_phones_append_to_a_jpeg_is_no_fault(tmp_path: Path) -> None:
     assert decode(tmp_path, saved(noise(), "JPEG") + film).pixels is not None
 
 
+def test_fill_bytes_before_a_jpeg_marker_are_no_fault(tmp_path: Path) -> None:
+    plain = saved(noise(), "JPEG")
+    tables = plain.index(b"\xff\xdb")
+    filled = plain[:tables] + b"\xff" * 3 + plain[tables:-2] + b"\xff" * 2 + plain[-2:]
+    assert np.array_equal(as_image(decode(tmp_path, filled)), as_image(decode(tmp_path, plain)))
+    assert re.search("truncated", decode(tmp_path, filled[:-1]).reason)
+
+
 def test_progressive_jpeg(tmp_path: Path) -> None:
     assert decode(tmp_path, saved(smooth(100, 100), "JPEG", progressive=True)).pixels is not None
 

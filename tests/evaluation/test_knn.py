@@ -5,7 +5,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from twoviews.errors import DataError, SettingsError
-from twoviews.evaluation import knn
+from twoviews.evaluation import knn, nearest
 from twoviews.evaluation.knn import KNN, choose_knn
 
 
@@ -19,7 +19,7 @@ def reference(features, labels, k, temperature):
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (7, 0.07), (50, 0.2), (120, 1.0)])
 @pytest.mark.parametrize("tile", [1 << 23, 700])
 def test_scores_are_scikit_learns(blobs, monkeypatch, tile, k, temperature):
-    monkeypatch.setattr(knn, "TILE_NUMBERS", tile)
+    monkeypatch.setattr(nearest, "TILE_NUMBERS", tile)
     features, labels = blobs(120, 16, 3, separation=0.5)
     queries, _ = blobs(45, 16, 3, separation=0.5, seed=1)
     model = KNN.of(features, labels, 3, k, temperature)
@@ -30,7 +30,7 @@ def test_scores_are_scikit_learns(blobs, monkeypatch, tile, k, temperature):
 
 @pytest.mark.parametrize("tile", [1 << 23, 300])
 def test_the_sweep_equals_leaving_each_image_out(blobs, monkeypatch, tile):
-    monkeypatch.setattr(knn, "TILE_NUMBERS", tile)
+    monkeypatch.setattr(nearest, "TILE_NUMBERS", tile)
     features, labels = blobs(60, 30, 3, separation=0.4)
     model, rows = choose_knn(features, labels, 3, ks=(1, 4, 15), temperatures=(0.07, 0.5))
     assert [(row["k"], row["temperature"]) for row in rows] == [(k, t) for k in (1, 4, 15) for t in (0.07, 0.5)]

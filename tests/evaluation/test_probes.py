@@ -120,9 +120,9 @@ def test_no_held_out_number_reaches_the_fit_that_is_scored_on_it(blobs, monkeypa
     scored: list[set[float]] = []
     real_path, real_trial = probes._path, probes._trial
 
-    def path(features, *rest):
+    def path(features, *rest, **named):
         seen.append(set(features.ravel().tolist()))
-        return real_path(features, *rest)
+        return real_path(features, *rest, **named)
 
     def trial(probe, features, labels):
         scored.append(set(features.ravel().tolist()))

@@ -47,7 +47,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+# Of fill bytes before a marker only the last is matched: a pattern that begins with one fixed byte is searched for
+# an order of magnitude faster than \xff+.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _ACCEPTED = re.compile(rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|BM|P[1-7Ff]\s|II[*+]\0|MM\0[*+]|GIF8", re.DOTALL)
 _REFUSED = {
     rb"%!PS|\xc5\xd0\xd3\xc6": "EPS",
@@ -181,7 +183,7 @@ def _to_rgb(image: Image.Image, file_format: str) -> tuple[Image.Image, bool]:
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"), False
-    return image.convert("RGB"), False
+    return image if image.mode == "RGB" else image.convert("RGB"), False  # convert() would copy it
 
 
 def _stretch(values: npt.NDArray[np.float64]) -> Pixels:

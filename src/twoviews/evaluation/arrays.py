@@ -73,8 +73,12 @@ def evenly_spaced(length: int, most: int) -> Whole:
 
 def on_unit_sphere(features: Floats) -> Singles:
     """Rows divided by their length, N×D float32; a row of zeros stays zero."""
-    rows = features.astype(np.float32)
-    # Dividing by the largest entry first keeps squares of huge or tiny features inside float32.
-    rows /= np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return rows
+    unit = np.empty(features.shape, dtype=np.float32)
+    step = max(1, TILE_NUMBERS // features.shape[1])
+    for begin in range(0, len(features), step):  # in tiles: the sizes of all entries would be one more copy
+        rows = unit[begin : begin + step]
+        rows[:] = features[begin : begin + step]
+        # Dividing by the largest entry first keeps squares of huge or tiny features inside float32.
+        rows /= np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return unit

@@ -7,15 +7,13 @@ Similarities are computed tile by tile, so memory doesn't grow with the number o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from twoviews.errors import DataError, SettingsError
 from twoviews.evaluation.arrays import (
-    TILE_NUMBERS,
     Doubles,
     Floats,
     Singles,
@@ -25,6 +23,7 @@ from twoviews.evaluation.arrays import (
     evenly_spaced,
     on_unit_sphere,
 )
+from twoviews.evaluation.nearest import nearest
 
 DEFAULT_KS = (1, 5, 10, 20, 50, 200)
 DEFAULT_TEMPERATURES = (0.07, 0.1, 0.2)
@@ -71,7 +70,7 @@ class KNN:
                 f"features of shape {features.shape} don't fit this kNN, whose bank has {self.bank.shape[1]} dimensions"
             )
         scores = np.empty((len(features), self.classes), dtype=np.float32)
-        for rows, similarities, neighbours in _nearest(on_unit_sphere(features), self.bank, self.k, None):
+        for rows, similarities, neighbours in nearest(on_unit_sphere(features), self.bank, self.k):
             weights = _weights(similarities, self.temperature)
             votes = _count(weights, self.labels[neighbours], self.classes)
             scores[rows] = votes / votes.sum(axis=1, keepdims=True)
@@ -115,7 +114,7 @@ def choose_knn(
     temperatures = list(dict.fromkeys(float(t) for t in temperatures))
     queries = evenly_spaced(len(bank), MOST_QUERIES)
     correct = np.zeros((len(ks), len(temperatures)), dtype=np.int64)
-    for rows, similarities, neighbours in _nearest(bank[queries], bank, ks[-1], queries):
+    for rows, similarities, neighbours in nearest(bank[queries], bank, ks[-1], queries):
         truth, neighbour_labels = labels[queries[rows]], labels[neighbours]
         for t, temperature in enumerate(temperatures):
             weights = _weights(similarities, temperature)
@@ -131,30 +130,6 @@ def choose_knn(
     ]
     best = max(sweep, key=lambda row: row["cv_top1"])
     return KNN(bank, labels, classes, int(best["k"]), best["temperature"]), sweep
-
-
-def _nearest(
-    queries: Singles, bank: Singles, k: int, left_out: Whole | None
-) -> Iterator[tuple[slice, Doubles, npt.NDArray[np.intp]]]:
-    """Tile by tile: rows of the queries, cosine of their k nearest in the bank, and which those are; nearest
-    first.
-
-    ``left_out``: (queries,) row of the bank that may not vote for each query.
-    """
-    step = max(1, TILE_NUMBERS // len(bank))
-    for begin in range(0, len(queries), step):
-        rows = slice(begin, min(begin + step, len(queries)))
-        similarities = queries[rows] @ bank.T
-        if left_out is not None:
-            similarities[np.arange(len(similarities)), left_out[rows]] = -np.inf
-        if k < len(bank):
-            nearest = np.argpartition(similarities, len(bank) - k, axis=1)[:, len(bank) - k :]
-        else:
-            nearest = np.broadcast_to(np.arange(len(bank)), similarities.shape)
-        cosines = np.take_along_axis(similarities, nearest, axis=1)
-        order = np.argsort(-cosines, axis=1, kind="stable")
-        cosines = np.take_along_axis(cosines, order, axis=1)
-        yield rows, cosines.astype(np.float64), np.take_along_axis(nearest, order, axis=1)
 
 
 def _weights(similarities: Doubles, temperature: float) -> Doubles:

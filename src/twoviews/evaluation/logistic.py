@@ -3,7 +3,8 @@
 The objective is scikit-learn's: the sum over images of the cross-entropy, plus ‖W‖² / (2c), intercepts free.
 Two steps make it quick without changing its optimum. The features are rotated into their principal axes: a
 rotation leaves ‖W‖ as it is, drops the axes no image extends into (there the optimum is zero), and makes the
-curvature nearly diagonal. L-BFGS (Liu & Nocedal 1989) then runs in units in which that diagonal is one.
+curvature nearly diagonal. L-BFGS (Liu & Nocedal 1989) then runs in units in which that diagonal is one. What it
+costs is reading the features over and over: hence tiles that fit a cache, and float32 where a rough optimum will do.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import eigh
 from scipy.optimize import minimize
-from scipy.special import logsumexp
 
-from twoviews.evaluation.arrays import TILE_NUMBERS, Doubles, Floats, Whole
+from twoviews.evaluation.arrays import Doubles, Floats, Whole
 
 TOLERANCE = 5e-5
 """Largest entry of the gradient at the optimum, in units in which the curvature is about one."""
@@ -31,6 +32,9 @@ MOST_ITERATIONS = 2_000
 KEPT_STEPS = 20
 """Steps from which L-BFGS estimates the curvature."""
 
+CACHED_BYTES = 4 << 20
+"""Features that are read for the logits are still near the processor when they are read for the gradient."""
+
 FLAT_AXIS = 1e-12
 """An axis with less than this fraction of the widest one's variance is rounding, not data."""
 
@@ -43,18 +47,20 @@ class Standardised:
         mean: (D,) mean of each dimension.
         scale: (D,) standard deviation of each dimension; 1 where it is zero.
         axes: D×R orthonormal axes, R = rank of the features.
-        rows: N×R float64; ``((features - mean) / scale) @ axes``.
+        rows: N×R float64 or float32; ``((features - mean) / scale) @ axes``.
     """
 
     mean: Doubles
     scale: Doubles
     axes: Doubles
-    rows: Doubles
+    rows: Floats
 
     @classmethod
-    def of(cls, features: Floats) -> Standardised:
-        """Learnt from N×D ``features``; takes about twice their size in float64, and one D×D or N×N
-        matrix."""
+    def of(cls, features: Floats, kept_as: npt.DTypeLike = np.float64) -> Standardised:
+        """Learnt in float64 from N×D ``features``, whose rotated rows are ``kept_as`` float64 or float32.
+
+        Takes the size of the features in float64 once more than the result, and one D×D or N×N matrix.
+        """
         rows = features.astype(np.float64)
         mean = rows.mean(axis=0)
         rows -= mean
@@ -68,13 +74,14 @@ class Standardised:
         if images > dimensions:
             variances, axes = eigh(rows.T @ rows)
             axes = axes[:, variances > FLAT_AXIS * max(variances[-1], 0.0)]
-            return cls(mean, scale, axes, rows @ axes)
+            return cls(mean, scale, axes, rows.astype(kept_as, copy=False) @ axes.astype(kept_as, copy=False))
         # Fewer images than dimensions: the same axes from the smaller N×N matrix.
         variances, images_on_axes = eigh(rows @ rows.T)
         kept = variances > FLAT_AXIS * max(variances[-1], 0.0)
         lengths = np.sqrt(variances[kept])
         images_on_axes = images_on_axes[:, kept]
-        return cls(mean, scale, rows.T @ (images_on_axes / lengths), images_on_axes * lengths)
+        on_axes = (images_on_axes * lengths).astype(kept_as, copy=False)
+        return cls(mean, scale, rows.T @ (images_on_axes / lengths), on_axes)
 
 
 def fit_path(
@@ -99,11 +106,11 @@ def fit_path(
     """
     rows = standardised.rows
     images, rank = rows.shape
-    truth = np.zeros((images, classes))
+    truth = np.zeros((images, classes), dtype=rows.dtype)
     truth[np.arange(images), labels] = 1.0
     weight = np.zeros((classes, rank))
     # With no weights the best intercepts are the log frequencies.
-    bias = np.log(truth.mean(axis=0))
+    bias = np.log(truth.mean(axis=0, dtype=np.float64))
     for c in strengths:
         for _ in range(MOST_RESTARTS):
             weight, bias, steps = _descend(rows, truth, c, weight, bias, tolerance)
@@ -113,24 +120,28 @@ def fit_path(
 
 
 def _descend(
-    rows: Doubles, truth: Doubles, c: float, weight: Doubles, bias: Doubles, tolerance: float
+    rows: Floats, truth: Floats, c: float, weight: Doubles, bias: Doubles, tolerance: float
 ) -> tuple[Doubles, Doubles, int]:
     """L-BFGS from weights C×R and intercepts (C,): where it ends, and in how many steps."""
     # Diagonal of the curvature at the start.
-    spread = _softmax(rows @ weight.T + bias)[1]
-    spread = np.maximum(spread * (1.0 - spread), LEAST_SPREAD)
-    of_bias = np.sqrt(spread.sum(axis=0))[:, None]
-    units = np.concatenate([np.sqrt(_weighted_squares(spread, rows) + 1.0 / c), of_bias], axis=1)
+    curvature = np.concatenate([np.full(weight.shape, 1.0 / c), np.zeros((len(bias), 1))], axis=1)
+    for part, (_, probabilities) in _softmax(rows, weight, bias):
+        spread = np.maximum(probabilities * (1.0 - probabilities), LEAST_SPREAD)
+        curvature[:, :-1] += spread.T @ rows[part] ** 2
+        curvature[:, -1] += spread.sum(axis=0)
+    units = np.sqrt(curvature)
 
     def objective(point: Doubles) -> tuple[float, Doubles]:
         parameters = point.reshape(units.shape) / units
         weight, bias = parameters[:, :-1], parameters[:, -1]
-        logits = rows @ weight.T + bias
-        normaliser, probabilities = _softmax(logits)
-        loss = float(normaliser.sum() - np.einsum("nc,nc->", logits, truth))
-        error = probabilities - truth
-        gradient = np.concatenate([error.T @ rows + weight / c, error.sum(axis=0)[:, None]], axis=1)
-        return loss + float(np.sum(weight**2)) / (2.0 * c), (gradient / units).ravel()
+        loss = float(np.sum(weight**2)) / (2.0 * c)
+        gradient = np.concatenate([weight / c, np.zeros((len(bias), 1))], axis=1)
+        for part, (losses, probabilities) in _softmax(rows, weight, bias):
+            error = probabilities - truth[part]
+            loss += float(np.einsum("nc,nc->", losses, truth[part], dtype=np.float64))
+            gradient[:, :-1] += error.T @ rows[part]
+            gradient[:, -1] += error.sum(axis=0)
+        return loss, (gradient / units).ravel()
 
     start = np.concatenate([weight, bias[:, None]], axis=1) * units
     found = minimize(
@@ -150,16 +161,14 @@ def _descend(
     return parameters[:, :-1], parameters[:, -1], int(found.nit)
 
 
-def _weighted_squares(weights: Doubles, rows: Doubles) -> Doubles:
-    """``weights.T @ rows**2``, C×R, in tiles: the squares of all rows would be one more copy of them."""
-    total = np.zeros((weights.shape[1], rows.shape[1]))
-    step = max(1, TILE_NUMBERS // max(1, rows.shape[1]))
+def _softmax(rows: Floats, weight: Doubles, bias: Doubles) -> Iterator[tuple[slice, tuple[Floats, Floats]]]:
+    """Tile by tile: which rows, and their −log probabilities and probabilities, n×C in the rows' own precision."""
+    weight_of, bias = np.ascontiguousarray(weight.T, dtype=rows.dtype), bias.astype(rows.dtype)
+    step = max(1, CACHED_BYTES // (rows.itemsize * max(1, rows.shape[1])))
     for begin in range(0, len(rows), step):
-        total += weights[begin : begin + step].T @ rows[begin : begin + step] ** 2
-    return total
-
-
-def _softmax(logits: Doubles) -> tuple[Doubles, Doubles]:
-    """Log normaliser (N,) and probabilities N×C."""
-    normaliser = logsumexp(logits, axis=1)
-    return normaliser, np.exp(logits - normaliser[:, None])
+        part = slice(begin, begin + step)
+        logits = rows[part] @ weight_of + bias
+        logits -= logits.max(axis=1, keepdims=True)
+        shares = np.exp(logits)
+        total = shares.sum(axis=1, keepdims=True)
+        yield part, (np.log(total) - logits, shares / total)

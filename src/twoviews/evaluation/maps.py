@@ -12,7 +12,15 @@ from scipy.linalg import eigh
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 
 from twoviews.errors import DataError, SettingsError
-from twoviews.evaluation.arrays import Doubles, Floats, Singles, checked_features, evenly_spaced, one_thread
+from twoviews.evaluation.arrays import (
+    TILE_NUMBERS,
+    Doubles,
+    Floats,
+    Singles,
+    checked_features,
+    evenly_spaced,
+    one_thread,
+)
 
 DEFAULT_PERPLEXITY = 30.0
 DEFAULT_NEIGHBOURS = 10
@@ -130,23 +138,33 @@ def trustworthiness(features: Floats, points: Floats, k: int = DEFAULT_NEIGHBOUR
 def _principal_components(features: Floats, count: int) -> tuple[Doubles, Doubles, float]:
     """First ``count`` principal components N×count (zeros where there are fewer), their variances, all
     variance."""
-    rows = features.astype(np.float64)
-    rows -= rows.mean(axis=0)
-    images, dimensions = rows.shape
+    images, dimensions = features.shape
     available = min(count, images, dimensions)
     points, variances = np.zeros((images, count)), np.zeros(count)
+    mean = features.mean(axis=0, dtype=np.float64)
     # The smaller of D×D and N×N has the same variances; one thread, so that cores don't change the last
     # digit.
     with one_thread():
         if dimensions <= images:
-            found, axes = eigh(rows.T @ rows, subset_by_index=(dimensions - available, dimensions - 1))
+            # In tiles: features in float64 would be more memory than all the rest.
+            step = max(1, TILE_NUMBERS // dimensions)
+            tiles = [slice(begin, begin + step) for begin in range(0, images, step)]
+            products = np.zeros((dimensions, dimensions))
+            for tile in tiles:
+                rows = features[tile].astype(np.float64) - mean
+                products += rows.T @ rows
+            found, axes = eigh(products, subset_by_index=(dimensions - available, dimensions - 1))
         else:
-            found, on_axes = eigh(rows @ rows.T, subset_by_index=(images - available, images - 1))
+            tiles = [slice(0, images)]
+            rows = features.astype(np.float64) - mean
+            products = rows @ rows.T
+            found, on_axes = eigh(products, subset_by_index=(images - available, images - 1))
             axes = rows.T @ on_axes
             axes /= np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
         axes = axes[:, ::-1]
         largest = np.abs(axes).argmax(axis=0)
-        signs = np.where(axes[largest, np.arange(available)] < 0, -1.0, 1.0)
-        points[:, :available] = rows @ (axes * signs)
+        axes = axes * np.where(axes[largest, np.arange(available)] < 0, -1.0, 1.0)
+        for tile in tiles:
+            points[tile, :available] = (features[tile].astype(np.float64) - mean) @ axes
     variances[:available] = np.maximum(found[::-1], 0.0)
-    return points, variances, float(np.sum(rows**2))
+    return points, variances, float(np.trace(products))

@@ -32,7 +32,7 @@ DEFAULT_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 DEFAULT_FOLDS = 5
 
 CHOICE_TOLERANCE = 2e-3
-"""Fits that only rank strengths may stop earlier than the probe itself: weights within a percent."""
+"""Fits that only rank strengths may stop earlier than the probe itself (weights within a percent), in float32."""
 
 ABSENT_CLASS_BIAS = -1e4
 """Intercept of a class without a training image: a probability of zero, and still a finite number in a
@@ -182,12 +182,13 @@ def _path(
     labels: Whole,
     classes: int,
     strengths: Sequence[float],
-    tolerance: float = TOLERANCE,
+    rough: bool = False,
 ) -> Iterator[LinearProbe]:
-    """Probes for strengths in rising order."""
+    """Probes for strengths in rising order; ``rough`` ones serve to choose among them."""
     present, dense_labels = np.unique(labels, return_inverse=True)
+    tolerance = CHOICE_TOLERANCE if rough else TOLERANCE
     with one_thread():
-        standardised = Standardised.of(features)
+        standardised = Standardised.of(features, kept_as=np.float32 if rough else np.float64)
         for c, (weight, bias) in zip(
             strengths, fit_path(standardised, dense_labels, len(present), strengths, tolerance), strict=True
         ):
@@ -203,7 +204,7 @@ def _score_fold(
 ) -> Doubles:
     """Sums over the images of one fold, as `_trial`, for each strength: S×2."""
     out = fold_of == fold
-    probes = _path(features[~out], labels[~out], classes, strengths, CHOICE_TOLERANCE)
+    probes = _path(features[~out], labels[~out], classes, strengths, rough=True)
     return np.stack([_trial(probe, features[out], labels[out]) for probe in probes])
 
 
