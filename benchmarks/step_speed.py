@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 
-from twoviews.dataset.augmentations import Augmentation, normalise, views
+from twoviews.dataset.augmentations import Augmentation, views
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.model.projection_head import SimCLR
 from twoviews.model.resnet50 import create_backbone, feature_width, resolve_stem
@@ -34,19 +34,19 @@ def make_step(engine: Engine, arguments: argparse.Namespace, fast: bool) -> Call
     backbone = create_backbone(arguments.backbone, resolve_stem("auto", arguments.image_size))
     model = SimCLR(backbone, feature_width(backbone), 128)
     model = engine.to_device(model) if fast else model.to(engine.device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, fused=True if fast else None)
     size, count = arguments.image_size, arguments.batch_size
     images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=engine.device)
     rows = torch.arange(count, device=engine.device)
     augmentation = Augmentation(view_size=size)
 
     def step(number: int) -> None:
-        x = normalise(views(images, rows, augmentation, seed=0, epoch=number), MEAN, STD)
+        x = views(images, rows, augmentation, seed=0, epoch=number, mean=MEAN, std=STD)
         if fast:
             with engine.autocast():
-                projections = model(x.contiguous(memory_format=torch.channels_last))
+                projections = model(x)
         else:
-            projections = model(x)
+            projections = model(x.contiguous())
         loss, _ = info_nce(projections, 0.2)
         optimizer.zero_grad()
         loss.backward()

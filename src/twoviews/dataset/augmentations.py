@@ -1,30 +1,23 @@
-"""Augmented views: draw the parameters of a whole batch, then apply them in three matrix products.
+"""Augmented views: a distribution, and the draw of a whole batch's parameters from it.
 
 The operations are SimCLR's (Chen et al. 2020, appendix A): random resized crop, horizontal flip, colour jitter,
-grayscale, Gaussian blur. All are linear in the pixels but for the final clipping, so they fold together:
-
-- crop, resize, flip and blur act on rows and columns separately: one matrix for the rows and one for the columns
-  of each image (bilinear with antialiasing, as torchvision resizes);
-- brightness, contrast, saturation, hue and grayscale act on the colour of a pixel: one 3×4 matrix for each image.
-
-What differs from torchvision given the same parameters: values are clipped to [0, 1] once at the end, not after each
-operation; hue is a rotation of RGB about the grey axis (it equals the HSV shift at multiples of a third of a turn,
-and keeps grey grey), not a trip through HSV; blur comes before colour, which differs only through clipping.
+grayscale, Gaussian blur. ``apply_views`` makes the views that the parameters describe.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from twoviews.dataset.apply_views import ViewParameters, apply, blur_kernel
 from twoviews.dataset.random_numbers import uniforms
 
+__all__ = ["Augmentation", "ViewParameters", "apply", "blur_kernel", "draw", "normalise", "one_view", "views"]
+
 _CROP_ATTEMPTS = 10  # as in torchvision's RandomResizedCrop: then the centre crop
-_LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, as torchvision rounds it
 
 
 @dataclass(frozen=True)
@@ -58,49 +51,15 @@ class Augmentation:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
 
 
-@dataclass(frozen=True)
-class ViewParameters:
-    """What to do to each image: tensors of length N (``order``: N×4).
-
-    ``top, left, height, width`` are the crop box in pixels; ``order`` is the sequence of brightness (0), contrast
-    (1), saturation (2) and hue (3); factors of 1 and a hue of 0 change nothing; a ``sigma`` of 0 is no blur.
-    """
-
-    top: Tensor
-    left: Tensor
-    height: Tensor
-    width: Tensor
-    flip: Tensor
-    order: Tensor
-    brightness: Tensor
-    contrast: Tensor
-    saturation: Tensor
-    hue: Tensor
-    grayscale: Tensor
-    sigma: Tensor
-
-    @staticmethod
-    def concatenate(parts: list[ViewParameters]) -> ViewParameters:
-        """The parameters of several batches as one."""
-        return ViewParameters(
-            **{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(ViewParameters)}
-        )
-
-
-def blur_kernel(view_size: int) -> int:
-    """Width of the blur kernel: odd, about a tenth of the view (appendix A), at least 3 pixels."""
-    return max(3, view_size // 10 | 1)
-
-
 def draw(
-    augmentation: Augmentation, image_size: int, seed: int, epoch: int, indices: Tensor, view: int
+    augmentation: Augmentation, image_size: int, seed: int, epoch: int, indices: Tensor, view: int | Tensor
 ) -> ViewParameters:
     """Parameters of one view of each image: a pure function of its arguments.
 
     Args:
         image_size: height and width of the images in pixels.
         indices: (N,) int64, identities of the images, on the device where the parameters are wanted.
-        view: number of the view (0 and 1 for SimCLR's two).
+        view: number of the view (0 and 1 for SimCLR's two), or (N,) int64, one for each image.
     """
     a = augmentation
     # One row of numbers an image. The slots are fixed, so switching one operation off leaves the others' draws alone.
@@ -152,123 +111,31 @@ def _draw_crop(
     return top, left, height, width
 
 
-def apply(images: Tensor, parameters: ViewParameters, view_size: int, blur: bool = True) -> Tensor:
-    """Make the views that ``parameters`` describe.
-
-    Args:
-        images: N×3×H×W uint8, or float in [0, 1].
-        view_size: height and width of the views in pixels.
-        blur: False skips the blur matrices where it is known that every sigma is 0.
-
-    Returns:
-        N×3×view_size×view_size float32 in [0, 1].
-    """
-    p = parameters
-    x = images.to(torch.float32)
-    if not images.is_floating_point():
-        x = x / 255
-    never = torch.zeros_like(p.flip)
-    rows = _resize_matrix(p.top, p.height, never, x.shape[2], view_size)
-    columns = _resize_matrix(p.left, p.width, p.flip, x.shape[3], view_size)
-    if blur:
-        blurring = _blur_matrix(p.sigma, view_size)
-        rows, columns = blurring @ rows, blurring @ columns
-    n, channels, height, width = x.shape
-    x = torch.bmm(x.reshape(n, channels * height, width), columns.transpose(1, 2))
-    x = torch.matmul(rows.unsqueeze(1), x.view(n, channels, height, view_size))
-    flat = x.view(n, channels, view_size**2)
-    colour = _colour_matrix(p, flat.mean(dim=2))
-    flat = torch.baddbmm(colour[:, :, 3:], colour[:, :, :3], flat)
-    return flat.clamp_(0, 1).view(n, channels, view_size, view_size)
-
-
-def _resize_matrix(start: Tensor, extent: Tensor, flip: Tensor, size: int, view_size: int) -> Tensor:
-    """N×view_size×size: bilinear antialiased resampling of [start, start + extent), mirrored where ``flip``."""
-    device = start.device
-    out = torch.arange(view_size, device=device, dtype=torch.float32)
-    out = torch.where(flip[:, None], view_size - 1 - out, out)
-    scale = (extent.to(torch.float32) / view_size)[:, None]
-    centre = (out + 0.5) * scale + start[:, None]
-    pixel = torch.arange(size, device=device, dtype=torch.float32)
-    distance = (pixel + 0.5 - centre[:, :, None]).abs() / scale.clamp(min=1)[:, :, None]
-    inside = (pixel >= start[:, None]) & (pixel < (start + extent)[:, None])
-    weights = (1 - distance).clamp(min=0) * inside[:, None, :]
-    return weights / weights.sum(dim=2, keepdim=True)
-
-
-def _blur_matrix(sigma: Tensor, view_size: int) -> Tensor:
-    """N×view_size×view_size: Gaussian blur along one axis, edges mirrored; the identity where sigma is 0."""
-    radius = min(blur_kernel(view_size) // 2, view_size - 1)
-    taps = torch.arange(-radius, radius + 1, device=sigma.device, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (taps / sigma.clamp(min=1e-3)[:, None]) ** 2)
-    kernel = kernel / kernel.sum(dim=1, keepdim=True)
-    source = torch.arange(view_size, device=sigma.device)[None] + taps.long()[:, None]
-    source = source.abs()
-    source = torch.where(source >= view_size, 2 * (view_size - 1) - source, source)
-    shifts = F.one_hot(source, view_size).to(torch.float32)
-    return (kernel @ shifts.view(len(taps), -1)).view(-1, view_size, view_size)
-
-
-def _colour_matrix(p: ViewParameters, mean: Tensor) -> Tensor:
-    """N×3×4: colour jitter in the drawn order, then grayscale, of images whose mean colour is ``mean`` (N×3)."""
-    n, device = len(mean), mean.device
-    eye = torch.eye(3, device=device).expand(n, 3, 3)
-    luma = torch.tensor(_LUMA, device=device)
-    grey = luma.expand(3, 3)
-
-    def mix(factor: Tensor, other: Tensor) -> Tensor:
-        f = factor[:, None, None]
-        return f * eye + (1 - f) * other
-
-    # Linear parts of the four operations; only contrast has an offset, and it depends on the mean at that moment.
-    operations = torch.stack(
-        [
-            mix(p.brightness, torch.zeros_like(grey)),
-            mix(p.contrast, torch.zeros_like(grey)),
-            mix(p.saturation, grey),
-            _hue_rotation(p.hue),
-        ],
-        dim=1,
-    )
-    linear, offset = eye, torch.zeros(n, 3, 1, device=device)
-    each = torch.arange(n, device=device)
-    for position in range(4):
-        which = p.order[:, position]
-        operation = operations[each, which]
-        mean_luma = (luma * (linear @ mean[:, :, None] + offset)[:, :, 0]).sum(dim=1)
-        shift = torch.where(which == 1, (1 - p.contrast) * mean_luma, 0.0)
-        linear = operation @ linear
-        offset = operation @ offset + shift[:, None, None]
-    final = torch.where(p.grayscale[:, None, None], grey, eye)
-    return torch.cat([final @ linear, final @ offset], dim=2)
-
-
-def _hue_rotation(hue: Tensor) -> Tensor:
-    """N×3×3: rotation of RGB about the grey axis by ``hue`` turns (Rodrigues' formula)."""
-    angle = (2 * math.pi * hue)[:, None, None]
-    eye = torch.eye(3, device=hue.device)
-    third = torch.full((3, 3), 1 / 3, device=hue.device)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=hue.device) / math.sqrt(3)
-    return torch.cos(angle) * eye + (1 - torch.cos(angle)) * third + torch.sin(angle) * cross
-
-
 def views(
-    images: Tensor, indices: Tensor, augmentation: Augmentation, *, seed: int, epoch: int, count: int = 2
+    images: Tensor,
+    indices: Tensor,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    epoch: int,
+    count: int = 2,
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0),
+    std: tuple[float, ...] = (1.0, 1.0, 1.0),
 ) -> Tensor:
     """``count`` views of each image as one batch: all first views, then all second views, ...
 
     Args:
         images: N×3×H×W uint8 (H = W).
         indices: (N,) int64, the images' identities.
+        mean, std: as in ``apply``; the defaults give values in [0, 1].
 
     Returns:
-        (count·N)×3×view_size×view_size float32 in [0, 1].
+        (count·N)×3×view_size×view_size, float32, channels last.
     """
-    size = images.shape[2]
-    drawn = [draw(augmentation, size, seed, epoch, indices, view) for view in range(count)]
-    parameters = ViewParameters.concatenate(drawn)
-    repeated = images.repeat(count, 1, 1, 1) if count > 1 else images
-    return apply(repeated, parameters, augmentation.view_size, blur=augmentation.blur > 0)
+    each = torch.arange(count, device=indices.device).repeat_interleave(len(indices))
+    parameters = draw(augmentation, images.shape[2], seed, epoch, indices.repeat(count), each)
+    size, blur = augmentation.view_size, augmentation.blur > 0
+    return apply(images, parameters, size, blur=blur, mean=mean, std=std)
 
 
 def one_view(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from twoviews.dataset.augmentations import Augmentation, normalise, views
+from twoviews.dataset.augmentations import Augmentation, views
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.engine import Engine
@@ -69,6 +68,22 @@ def augmentation_of(settings: TrainingSettings, image_size: int, progress: float
     )
 
 
+def _views(
+    batch: Batch, augmentation_at: AugmentationAt, normalisation: Normalisation, seed: int, count: int = 2
+) -> Tensor:
+    """What the network sees of a batch."""
+    return views(
+        batch.images,
+        batch.rows,
+        augmentation_at(batch.progress),
+        seed=seed,
+        epoch=batch.epoch,
+        count=count,
+        mean=normalisation.mean,
+        std=normalisation.std,
+    )
+
+
 @dataclass(frozen=True)
 class SimCLRStep:
     """SimCLR (Chen et al. 2020, algorithm 1): two views of each image in one 2n forward, InfoNCE over all processes.
@@ -92,9 +107,7 @@ class SimCLRStep:
 
     def project(self, module: nn.Module, batch: Batch) -> Tensor:
         """Projections z of both views of each image: 2n×D, first views then second views."""
-        both = views(batch.images, batch.rows, self.augmentation_at(batch.progress), seed=self.seed, epoch=batch.epoch)
-        x = normalise(both, self.normalisation.mean, self.normalisation.std)
-        projections: Tensor = module(x.contiguous(memory_format=torch.channels_last))
+        projections: Tensor = module(_views(batch, self.augmentation_at, self.normalisation, self.seed))
         return projections
 
     def contrast(self, projections: Tensor) -> tuple[Tensor, Scalars]:
@@ -119,9 +132,7 @@ def classifier_step(
 
     def step(module: nn.Module, batch: Batch) -> tuple[Tensor, Scalars]:
         assert batch.labels is not None
-        view = views(batch.images, batch.rows, augmentation_at(batch.progress), seed=seed, epoch=batch.epoch, count=1)
-        x = normalise(view, normalisation.mean, normalisation.std).contiguous(memory_format=torch.channels_last)
-        logits = module(x).float()
+        logits = module(_views(batch, augmentation_at, normalisation, seed, count=1)).float()
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
         top1 = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
         return loss, {"train_loss": loss.detach(), "train_top1": top1}

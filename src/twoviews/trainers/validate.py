@@ -49,8 +49,7 @@ def forward_all(
         for positions in batches.in_order(EVALUATION_BATCH):
             pixels, rows, _ = batches.get(positions)
             seen = pixels if view is None else view(pixels, rows)
-            x = normalise(seen, normalisation.mean, normalisation.std)
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = normalise(seen, normalisation.mean, normalisation.std).contiguous(memory_format=torch.channels_last)
             outputs.append(module(x).float().cpu())
     for child, mode in modes.items():
         child.training = mode
