@@ -1,6 +1,6 @@
 """Two augmented views of an image: images/s of one core, ours beside lightly's and torchvision's.
 
-    python benchmarks/augmentation_speed.py [--rounds 5] [--batch-size 256]
+    python benchmarks/augmentation_speed.py [--rounds 5] [--batch-size 128]
     python benchmarks/augmentation_speed.py --image-size 32 --view-size 24 --blur 0
 
 All run on one thread over the same random uint8 images, with SimCLR's distribution (Chen et al. 2020), and end in
@@ -98,7 +98,7 @@ def lightly_pipeline(arguments: argparse.Namespace) -> Callable[[Any], Any] | No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--view-size", type=int, default=96)
     parser.add_argument("--blur", type=float, default=0.5, help="share of the views that are blurred")

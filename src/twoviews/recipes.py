@@ -47,7 +47,7 @@ RECIPES: dict[str, Recipe] = {
             "backbone": "resnet18_w16",
             "supervised": {**_SAMPLE_LABELLED, "base_lr": 1.2},
             "pretrain": {
-                "epochs": 52,
+                "epochs": 50,
                 "base_lr": 0.9,
                 "weight_decay": 5e-4,
                 "warmup_epochs": 2,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Largest output, in pixels, whose weights' gradient is a matrix product: by kernel (1 or more) and stride (1 or more).
-_LARGEST_OUTPUT = {(1, 1): 36, (1, 2): 144, (3, 1): 16, (3, 2): 100}
+_LARGEST_OUTPUT = {(1, 1): 36, (1, 2): 144, (3, 1): 16, (3, 2): 144}
 
 
 def _patches(x: Tensor, kernel: int, stride: int, padding: int, height: int, width: int) -> Tensor:
