@@ -40,7 +40,7 @@ from twoviews.stages.setup import Shared, load_splits, new_backbone
 from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import build_optimizer, lr_at, peak_lr, set_lr
-from twoviews.trainers.steps import Batch
+from twoviews.trainers.steps import Batch, progress_at
 from twoviews.trainers.train import one_step
 
 Loop = Callable[[], Iterator[Tensor]]  # a training that goes on from where it was; gives the loss after each step
@@ -107,7 +107,7 @@ def twoviews_loop(settings: PretrainCommand, shared: Shared) -> Loop:
         for images, rows, labels in task.batches.stream(positions()):
             epoch = done // steps_per_epoch
             set_lr(optimizer, lr_at(done, **schedule))
-            batch = Batch(images, rows, labels, epoch, epoch / max(1, settings.epochs - 1))
+            batch = Batch(images, rows, labels, epoch, progress_at(epoch, settings.epochs))
             scalars = one_step(task, module, optimizer, batch, done, settings, engine)
             done += 1
             yield scalars["loss"]

@@ -139,7 +139,6 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
         (["pretrain", "--max-bad", "1.5"], "--max-bad: Input should be less than or equal to 1 (got 1.5)"),
         (["pretrain", "--temperature", "nan"], "--temperature: Input should be a finite number (got nan)"),
         (["pretrain", "--crop-scale", "0.5", "0.2"], "crop_scale must rise within (0, 1], got 0.5 0.2"),
-        (["pretrain", "--first-view-size", "32"], "first_view_size 32 must not be above view_size 24"),
         (["pretrain", "--epochs", "many"], "--epochs: invalid literal for int() with base 10: 'many'"),
         (["study", "--device", "gpu"], "--device: should be one of auto, cpu, cuda, mps (got 'gpu')"),
         (["pretrain", "--epochs"], "--epochs: needs a value"),

@@ -102,8 +102,6 @@ class TrainingSettings(Settings):
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise ValueError(f"crop_scale must rise within (0, 1], got {low} {high}")
-        if self.first_view_size and self.view_size and self.first_view_size > self.view_size:
-            raise ValueError(f"first_view_size {self.first_view_size} must not be above view_size {self.view_size}")
         if not 0 <= self.blur_sigma[0] <= self.blur_sigma[1]:
             raise ValueError(f"blur_sigma must rise from 0 or more, got {self.blur_sigma}")
         return self

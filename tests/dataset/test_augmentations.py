@@ -308,3 +308,10 @@ def test_normalise():
     images = torch.full((2, 3, 4, 4), 255, dtype=torch.uint8)
     out = normalise(images, (0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
     assert torch.allclose(out[0, :, 0, 0], torch.tensor([1.0, 3.0, 0.5]))
+
+
+def test_views_are_the_same_under_autocast():
+    images, rows = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8), torch.arange(4)
+    plain = views(images, rows, Augmentation(view_size=12), seed=0, epoch=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(views(images, rows, Augmentation(view_size=12), seed=0, epoch=0), plain)

@@ -57,11 +57,11 @@ def test_the_next_batch_is_read_while_this_one_trains() -> None:
     stream = batches.stream(torch.tensor([i]) for i in range(4))
     next(stream)
     waited_for_first = batches.waited_seconds
-    assert waited_for_first > 0.04
+    assert waited_for_first > 0.01
     for _ in range(3):
-        time.sleep(0.1)  # training
+        time.sleep(0.2)  # training
         next(stream)
-    assert batches.waited_seconds - waited_for_first < 0.05
+    assert batches.waited_seconds - waited_for_first < 0.1  # of 0.15 seconds of reading
     assert {name.rsplit("_", 1)[0] for name, _ in _reads} == {"read-ahead"}
     assert len(_reads) == 4
 

@@ -32,10 +32,10 @@ from small_tasks import (
 from torch import Tensor
 
 from twoviews.dataset.batches import Batches
-from twoviews.errors import DataError, NumbersError, Stopped
+from twoviews.errors import DataError, NumbersError, SettingsError, Stopped
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.estimate import seconds_per_epoch
-from twoviews.trainers.steps import view_size_at
+from twoviews.trainers.steps import progress_at, view_size_at
 from twoviews.trainers.train import Task, batch_size_of, train
 from twoviews.trainers.validate import Normalisation, validate
 
@@ -282,6 +282,15 @@ def test_views_grow_from_the_first_size_to_the_last() -> None:
     assert sizes == [8, 8, 12, 16, 16]
     assert view_size_at(simclr_settings(), 32, 0.0) == 32
     assert view_size_at(simclr_settings(first_view_size=9, view_size=9), 32, 0.3) == 9
+    odd = simclr_settings(first_view_size=9, view_size=18)
+    assert [view_size_at(odd, 32, progress) for progress in (0.0, 0.1, 0.5, 0.95, 1.0)] == [9, 9, 12, 16, 18]
+    with pytest.raises(SettingsError, match="--first-view-size 40 is above the 32 pixels"):
+        view_size_at(simclr_settings(first_view_size=40), 32, 0.0)
+
+
+def test_a_single_epoch_is_the_last() -> None:
+    assert [progress_at(epoch, 5) for epoch in range(5)] == [0, 0.25, 0.5, 0.75, 1]
+    assert progress_at(0, 1) == 1
 
 
 def test_training_sees_views_of_each_size(tmp_path: Path) -> None:

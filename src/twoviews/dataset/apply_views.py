@@ -73,6 +73,19 @@ def apply(
     Returns:
         count·N×3×view_size×view_size float32, channels last.
     """
+    # In float32 also where it is called under autocast, so that a monitor's views are training's.
+    with torch.autocast(images.device.type, enabled=False):
+        return _apply(images, parameters, view_size, blur, mean, std)
+
+
+def _apply(
+    images: Tensor,
+    parameters: ViewParameters,
+    view_size: int,
+    blur: bool,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Tensor:
     p, device, (n, _, height, width), count = parameters, images.device, images.shape, len(parameters.top)
     scale = torch.tensor(std, device=device).reciprocal()
     shift = -torch.tensor(mean, device=device) * scale

@@ -103,4 +103,6 @@ class Batches:
         if pixels is None:
             assert self._resident is not None
             return self._resident[here], self.rows[here], labels
-        return pixels.to(self.device, non_blocking=True), self.rows[here], labels
+        # From memory that is not pinned, a copy that is not waited for may read what has been freed (MPS).
+        pixels = pixels.to(self.device, non_blocking=self.device.type == "cuda")
+        return pixels, self.rows[here], labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import time
 
 import torch
@@ -12,7 +13,7 @@ from twoviews.settings import TrainingSettings
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import build_optimizer, set_lr
 from twoviews.trainers.progress import duration, say
-from twoviews.trainers.steps import Batch
+from twoviews.trainers.steps import Batch, progress_at
 from twoviews.trainers.train import Task, batch_size_of, one_step, share
 
 TIMED_STEPS = 3
@@ -24,13 +25,18 @@ def seconds_per_epoch(task: Task, settings: TrainingSettings, engine: Engine) ->
     module = copy.deepcopy(task.module)
     wrapped, optimizer = engine.setup(module, build_optimizer(module, settings))
     set_lr(optimizer, 0.0)
-    images, rows, labels = task.batches.get(share(epoch_order(0, 0, len(task.batches))[:size], engine))
+    order = epoch_order(0, 0, len(task.batches))
+    reading = []
+    for start in range(0, min(TIMED_STEPS * size, len(order) - size + 1), size):
+        started = time.perf_counter()
+        images, rows, labels = task.batches.get(share(order[start : start + size], engine))
+        reading.append(time.perf_counter() - started)
     # Views that grow make later epochs slower.
     epochs = (0, settings.epochs // 2, settings.epochs - 1) if settings.first_view_size else (0,)
     seconds = 0.0
     for epoch in epochs:
         times = []
-        batch = Batch(images, rows, labels, epoch, epoch / max(1, settings.epochs - 1))
+        batch = Batch(images, rows, labels, epoch, progress_at(epoch, settings.epochs))
         for step in range(TIMED_STEPS):
             engine.synchronize()
             started = time.perf_counter()
@@ -38,6 +44,7 @@ def seconds_per_epoch(task: Task, settings: TrainingSettings, engine: Engine) ->
             engine.synchronize()
             times.append(time.perf_counter() - started)
         seconds += min(times[1:]) / len(epochs)
+    seconds = max(seconds, statistics.median(reading))  # a batch is read while another trains
     # All processes must agree: the epochs of --minutes follow from it.
     seconds = float(engine.mean(torch.tensor(seconds, device=engine.device)))
     return seconds * (len(task.batches) // size)

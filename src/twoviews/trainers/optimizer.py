@@ -50,15 +50,19 @@ def build_optimizer(module: nn.Module, settings: TrainingSettings, backbone_lr_s
     """SGD with Nesterov momentum, AdamW, or LARS (You et al. 2017) as timm has it."""
     groups = parameter_groups(module, settings.weight_decay, backbone_lr_scale)
     lr = settings.base_lr  # set anew at each step
+    # Fused on a CPU alone: with fp16's scaler, Fabric can't clip gradients for a fused optimizer.
+    on_cpu = next(module.parameters()).device.type == "cpu"
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, fused=True)
+        return torch.optim.AdamW(groups, lr=lr, fused=on_cpu, foreach=not on_cpu)
     if settings.optimizer == "lars":
         from timm.optim import Lars
 
         optimizer: Optimizer = Lars(groups, lr=lr, momentum=settings.momentum)
         return optimizer
     nesterov = settings.momentum > 0
-    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(
+        groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=on_cpu, foreach=not on_cpu
+    )
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

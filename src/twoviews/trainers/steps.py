@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twoviews.dataset.augmentations import Augmentation, views
+from twoviews.errors import SettingsError
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.engine import Engine
@@ -43,12 +44,23 @@ def view_size_at(settings: TrainingSettings, image_size: int, progress: float) -
 
     Training on small images first and larger ones later is progressive resizing (as in Tan and Le 2021,
     "EfficientNetV2", section 4): a step's cost grows with the square of the size.
+
+    Raises:
+        SettingsError: views would shrink.
     """
     last = settings.view_size or image_size
     first = settings.first_view_size or last
-    if progress >= 1 or first == last:
-        return last
-    return max(8, round((first + (last - first) * progress) / _VIEW_SIZE_STEP) * _VIEW_SIZE_STEP)
+    if first > last:
+        raise SettingsError(f"--first-view-size {first} is above the {last} pixels that views grow to; lower it.")
+    if progress <= 0 or progress >= 1:
+        return first if progress <= 0 else last
+    between = round((first + (last - first) * progress) / _VIEW_SIZE_STEP) * _VIEW_SIZE_STEP
+    return min(last, max(first, between))
+
+
+def progress_at(epoch: int, epochs: int) -> float:
+    """From 0 in the first epoch (number 0) to 1 in the last; a single epoch is the last one."""
+    return epoch / (epochs - 1) if epochs > 1 else 1.0
 
 
 def augmentation_of(settings: TrainingSettings, image_size: int, progress: float = 1.0) -> Augmentation:

@@ -27,7 +27,7 @@ from twoviews.trainers.pace import Pace
 from twoviews.trainers.progress import Progress, say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.signals import StopRequests
-from twoviews.trainers.steps import Batch, Step
+from twoviews.trainers.steps import Batch, Step, progress_at
 
 LOG_STEPS = 10  # steps between two waits for the device
 
@@ -131,7 +131,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
             epoch, position = divmod(step, steps_per_epoch)
             lr = lr_at(step, **schedule)
             set_lr(optimizer, lr)
-            batch = Batch(images, rows, labels, epoch, epoch / max(1, settings.epochs - 1))
+            batch = Batch(images, rows, labels, epoch, progress_at(epoch, settings.epochs))
             scalars = one_step(task, module, stepper, batch, step, settings, engine, seed)
             for key, value in scalars.items():
                 sums[key] = sums.get(key, zero) + value
@@ -195,8 +195,9 @@ def one_step(
     loss, scalars = task.step(module, batch)
     # A CPU has the number at hand. A GPU would have to be waited for: it is asked on log steps.
     if (engine.device.type == "cpu" or step % LOG_STEPS == 0) and not torch.isfinite(loss.detach()):
+        shown = float(next(iter(scalars.values())))  # in chunks, what goes backward is not the loss itself
         raise NumbersError(
-            f"{task.name}: the loss is {float(loss.detach())} at step {step}; the last checkpoint is intact. "
+            f"{task.name}: the loss is {shown} at step {step}; the last checkpoint is intact. "
             f"Lower --base-lr ({settings.base_lr}) or set --clip-grad-norm."
         )
     engine.backward(loss)
