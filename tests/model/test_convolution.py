@@ -1,4 +1,4 @@
-"""Convolutions for bf16 on CPUs: the same values, and gradients as exact as oneDNN's."""
+"""Convolutions for bf16 on CPUs: oneDNN's values, and gradients within bf16's rounding of float32's."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def test_gradients_are_those_of_a_float32_convolution(kernel: int, stride: int, 
     onednn = gradients(plain, x, upstream, bf16=True)
     ours = gradients(fast, x, upstream, bf16=True)
     assert torch.equal(ours[0], onednn[0])
-    for mine, theirs, right in zip(ours, onednn, exact, strict=True):
-        assert error(mine, right) < max(1.5 * error(theirs, right), 4e-3)
+    # Not within what oneDNN is off by: its own gradient reads memory that nobody wrote, of 2×2 pixels with stride 3.
+    for mine, right in zip(ours, exact, strict=True):
+        assert error(mine, right) < 4e-3
 
 
 def test_outside_bf16_nothing_changes() -> None:
