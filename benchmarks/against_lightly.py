@@ -17,15 +17,14 @@ most, and twoviews' images/s over each other's in the same round. Images: those 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,15 +32,14 @@ from peers import lightly_dataset, lightly_peer, loader, tutorial_dataset, tutor
 from torch import Tensor
 
 from twoviews.dataset.images import ImageSet, Source
-from twoviews.dataset.random_numbers import epoch_order
 from twoviews.dataset.splits import make_splits
 from twoviews.settings import PretrainCommand
 from twoviews.stages.setup import Shared, load_splits, new_backbone
 from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.engine import Engine
-from twoviews.trainers.optimizer import build_optimizer, lr_at, peak_lr, set_lr
+from twoviews.trainers.optimizer import build_optimizer, lr_at, schedule, set_lr
 from twoviews.trainers.steps import Batch, progress_at
-from twoviews.trainers.train import one_step
+from twoviews.trainers.train import one_step, shares
 
 Loop = Callable[[], Iterator[Tensor]]  # a training that goes on from where it was; gives the loss after each step
 RANDOM_IMAGES = 1024
@@ -90,23 +88,14 @@ def twoviews_loop(settings: PretrainCommand, shared: Shared) -> Loop:
     task = simclr_task(settings, shared, simclr_model(settings, backbone), seed=0)
     module, optimizer = engine.setup(task.module, build_optimizer(task.module, settings))
     steps_per_epoch = len(task.batches) // size
-    schedule: dict[str, Any] = {
-        "steps": settings.epochs * steps_per_epoch,
-        "warmup_steps": round(settings.warmup_epochs * steps_per_epoch),
-        "peak": peak_lr(settings, size),
-    }
+    rates = schedule(settings, size, steps_per_epoch)
     done = 0
-
-    def positions() -> Iterator[Tensor]:
-        for step in itertools.count(done):
-            epoch, place = divmod(step, steps_per_epoch)
-            yield epoch_order(0, epoch, len(task.batches))[place * size : (place + 1) * size]
 
     def steps() -> Iterator[Tensor]:
         nonlocal done
-        for images, rows, labels in task.batches.stream(positions()):
+        for images, rows, labels in task.batches.stream(shares(task, size, range(done, sys.maxsize), 0, engine)):
             epoch = done // steps_per_epoch
-            set_lr(optimizer, lr_at(done, **schedule))
+            set_lr(optimizer, lr_at(done, **rates))
             batch = Batch(images, rows, labels, epoch, progress_at(epoch, settings.epochs))
             scalars = one_step(task, module, optimizer, batch, done, settings, engine)
             done += 1

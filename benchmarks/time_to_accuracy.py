@@ -49,7 +49,7 @@ from twoviews.stages.models import load_backbone
 from twoviews.stages.pretrain import run_pretrain
 from twoviews.stages.setup import Shared, new_backbone
 from twoviews.trainers.engine import Engine
-from twoviews.trainers.optimizer import lr_at, peak_lr
+from twoviews.trainers.optimizer import lr_at, peak_lr, schedule
 
 K, TEMPERATURE = 20, 0.1  # of the kNN: fixed, so that nothing is chosen on test images
 
@@ -95,14 +95,13 @@ def train_lightly(settings: PretrainCommand, shared: Shared, workers: int) -> tu
         sigmas=settings.blur_sigma,
         normalize={"mean": list(splits.mean), "std": list(splits.std)},
     )
-    peak = peak_lr(settings, settings.batch_size)
     peer = lightly_peer(
         new_backbone(settings, shared.image_size, seed=settings.seed),
         loader(dataset, settings.batch_size, workers, device),
         device,
         hidden=settings.projection_hidden,
         temperature=settings.temperature,
-        lr=peak,
+        lr=peak_lr(settings, settings.batch_size),
         momentum=settings.momentum,
         nesterov=True,
         weight_decay=settings.weight_decay,
@@ -114,15 +113,14 @@ def train_lightly(settings: PretrainCommand, shared: Shared, workers: int) -> tu
         peer.optimizer.load_state_dict(state["optimizer"])
     torch.manual_seed(settings.seed * 1_000_003 + state["epoch"])  # order and views
     steps_per_epoch = len(peer.loader)
-    steps = settings.epochs * steps_per_epoch
-    warmup_steps = round(settings.warmup_epochs * steps_per_epoch)
+    rates = schedule(settings, settings.batch_size, steps_per_epoch)
     for epoch in range(state["epoch"], settings.epochs):
         losses = []
         started = time.monotonic()
         stream = peer.steps()
         for step in range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch):
             for group in peer.optimizer.param_groups:
-                group["lr"] = lr_at(step, steps=steps, warmup_steps=warmup_steps, peak=peak)
+                group["lr"] = lr_at(step, **rates)
             losses.append(next(stream))
         mean = float(torch.stack(losses).mean())
         state["seconds"] += time.monotonic() - started

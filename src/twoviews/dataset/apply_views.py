@@ -73,25 +73,14 @@ def apply(
     Returns:
         count·N×3×view_size×view_size float32, channels last.
     """
-    # In float32 also where it is called under autocast, so that a monitor's views are training's.
-    with torch.autocast(images.device.type, enabled=False):
-        return _apply(images, parameters, view_size, blur, mean, std)
-
-
-def _apply(
-    images: Tensor,
-    parameters: ViewParameters,
-    view_size: int,
-    blur: bool,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> Tensor:
     p, device, (n, _, height, width), count = parameters, images.device, images.shape, len(parameters.top)
     scale = torch.tensor(std, device=device).reciprocal()
     shift = -torch.tensor(mean, device=device) * scale
     # Rows of pixels, because broadcasting over three channels alone is slow.
     low, high = shift.repeat(view_size), (scale + shift).repeat(view_size)
-    colour, added = _colour(p)
+    # In float32 also where it is called under autocast, so that a monitor's views are training's.
+    with torch.autocast(device.type, enabled=False):
+        colour, added = _colour(p)
     unit = 1.0 if images.is_floating_point() else 1 / 255
     chunk = _chunk(images, view_size)
     table_number = (torch.arange(n, device=device) % chunk).repeat(count // n)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from twoviews.evaluation.arrays import TILE_NUMBERS, Doubles, Singles, Whole
+from twoviews.processor import multiplies_in_bf16
 
 SCREENED_FROM = 1 << 36
 """Fewest products of two numbers that a search must take to be screened: below, float32 needs a second or two."""
@@ -59,11 +60,6 @@ def nearest(queries: Singles, bank: Singles, k: int, left_out: Whole | None = No
     for rows in _slices(len(queries), step, begin):
         cosines, found = _search(queries[rows], bank, k, None if left_out is None else left_out[rows])
         yield rows, cosines.astype(np.float64), found
-
-
-def multiplies_in_bf16() -> bool:
-    """Whether the processor has instructions for it; without them bf16 is slower than float32."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _slices(length: int, step: int, begin: int = 0) -> Iterator[slice]:

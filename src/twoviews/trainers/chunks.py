@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -67,4 +67,4 @@ class ChunkedStep:
 
 
 def _part(batch: Batch, start: int, stop: int) -> Batch:
-    return Batch(batch.images[start:stop], batch.rows[start:stop], None, batch.epoch, batch.progress)
+    return replace(batch, images=batch.images[start:stop], rows=batch.rows[start:stop], labels=None)

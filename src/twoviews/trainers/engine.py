@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from twoviews.errors import SettingsError
 from twoviews.model.batchnorm import join_batchnorm
 from twoviews.model.convolution import speed_up_convolutions
+from twoviews.processor import multiplies_in_bf16
 from twoviews.settings import RunSettings
 
 
@@ -50,8 +51,7 @@ def choose_precision(asked: str, device: str) -> str:
         # Ampere and later; older cards emulate bf16 slowly.
         return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "float32"
     if device == "cpu":
-        has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16" if has else "float32"
+        return "bf16" if multiplies_in_bf16() else "float32"
     return "float32"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +19,15 @@ def peak_lr(settings: TrainingSettings, batch_size: int) -> float:
     ratio = batch_size / REFERENCE_BATCH
     scale = {"linear": ratio, "sqrt": math.sqrt(ratio), "none": 1.0}[settings.lr_scaling]
     return settings.base_lr * scale
+
+
+def schedule(settings: TrainingSettings, batch_size: int, steps_per_epoch: int) -> dict[str, Any]:
+    """What ``lr_at`` needs beside the step; the warm-up takes at most half of the steps."""
+    return {
+        "steps": settings.epochs * steps_per_epoch,
+        "warmup_steps": round(min(settings.warmup_epochs, settings.epochs / 2) * steps_per_epoch),
+        "peak": peak_lr(settings, batch_size),
+    }
 
 
 def lr_at(step: int, *, steps: int, warmup_steps: int, peak: float) -> float:

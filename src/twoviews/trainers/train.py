@@ -22,7 +22,7 @@ from twoviews.errors import DataError, NumbersError, Stopped
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.checkpoint import State, load_latest, save_checkpoint
 from twoviews.trainers.engine import Engine
-from twoviews.trainers.optimizer import build_optimizer, lr_at, peak_lr, set_lr
+from twoviews.trainers.optimizer import build_optimizer, lr_at, schedule, set_lr
 from twoviews.trainers.pace import Pace
 from twoviews.trainers.progress import Progress, say
 from twoviews.trainers.run_folder import RunFolder
@@ -75,8 +75,8 @@ def share(positions: Tensor, engine: Engine) -> Tensor:
     return positions.chunk(engine.world_size)[engine.rank]
 
 
-def _shares(task: Task, size: int, steps: range, seed: int, engine: Engine) -> Iterator[Tensor]:
-    """Positions of this process's part of each step's batch."""
+def shares(task: Task, size: int, steps: range, seed: int, engine: Engine) -> Iterator[Tensor]:
+    """Positions of this process's part of the batch of each of ``steps``."""
     steps_per_epoch = len(task.batches) // size
     order = torch.empty(0)
     for step in steps:
@@ -98,13 +98,9 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
     size = batch_size_of(task, settings, engine)
     steps_per_epoch = len(task.batches) // size
     steps = settings.epochs * steps_per_epoch
-    schedule: dict[str, Any] = {
-        "steps": steps,
-        "warmup_steps": round(min(settings.warmup_epochs, settings.epochs / 2) * steps_per_epoch),
-        "peak": peak_lr(settings, size),
-    }
     if size != settings.batch_size and engine.is_first:
         say(f"{task.name}: batch lowered from {settings.batch_size} to {size}, the number of images there are")
+    rates = schedule(settings, size, steps_per_epoch)
     optimizer = build_optimizer(task.module, settings, task.backbone_lr_scale)
     state, best_weights, damages = load_latest(run.checkpoints, task.module, optimizer)
     engine.load_state(state.engine)
@@ -125,11 +121,11 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
     with (
         Progress(task.name, settings.epochs, steps_per_epoch, state.step, engine.is_first) as progress,
         StopRequests() as stop,
-        closing(task.batches.stream(_shares(task, size, range(state.step, steps), seed, engine))) as fetched,
+        closing(task.batches.stream(shares(task, size, range(state.step, steps), seed, engine))) as fetched,
     ):
         for step, (images, rows, labels) in enumerate(fetched, start=state.step):
             epoch, position = divmod(step, steps_per_epoch)
-            lr = lr_at(step, **schedule)
+            lr = lr_at(step, **rates)
             set_lr(optimizer, lr)
             batch = Batch(images, rows, labels, epoch, progress_at(epoch, settings.epochs))
             scalars = one_step(task, module, stepper, batch, step, settings, engine, seed)

@@ -1,0 +1,10 @@
+"""What the processor can do."""
+
+from __future__ import annotations
+
+import torch
+
+
+def multiplies_in_bf16() -> bool:
+    """Whether the CPU has instructions for products in bf16; without them bf16 is slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
