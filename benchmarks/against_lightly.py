@@ -39,7 +39,7 @@ from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import build_optimizer, lr_at, schedule, set_lr
 from twoviews.trainers.steps import Batch, progress_at
-from twoviews.trainers.train import one_step, shares
+from twoviews.trainers.task import one_step, shares
 
 Loop = Callable[[], Iterator[Tensor]]  # a training that goes on from where it was; gives the loss after each step
 RANDOM_IMAGES = 1024
