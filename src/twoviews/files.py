@@ -6,67 +6,53 @@ import csv
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from twoviews.errors import ResourceError
+from twoviews import disk
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make a rename inside ``folder`` survive a power cut (nothing to do on Windows)."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object], size: int | None = None) -> None:
     """Write a file beside its final place, flush it to disk, then rename it into place.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        write: writes the content; called again where a disk error may pass.
+        size: bytes of the content, if known: for the message of a full disk.
 
     Raises:
         ResourceError: the disk is full, read-only or over quota; the old file, if any, is intact.
     """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
-    except OSError as error:
-        raise ResourceError(
-            f"Could not write {path}: {error.strerror or error}. Free some space or choose another folder with --out."
-        ) from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+
+    def attempt() -> None:
+        disk.make_folder(path.parent)
+        stream, temporary = disk.temporary_file(path)
+        try:
+            with stream:
+                disk.write(stream, path, write)
+                disk.flush(stream, path)
+            disk.usual_mode(temporary)
+            disk.rename(temporary, path)
+            disk.flush_folder(path.parent)
+        except BaseException:
+            with suppress(OSError):  # what made the write fail is on its way to the caller
+                disk.remove_file(temporary)
+            raise
+
+    disk.retried(attempt, path, size=size)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def sweep(folder: Path) -> None:
+    """Delete what writes that were killed left in ``folder`` (not in those below it)."""
+    for leftover in folder.glob(".*.tmp-*"):
+        (disk.remove_folder if leftover.is_dir() else disk.remove_file)(leftover)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` as the whole file, atomically."""
-
-    def write(stream: IO[bytes]) -> None:
-        stream.write(content)
-
-    write_atomically(path, write)
+    write_atomically(path, lambda stream: stream.write(content), len(content))
 
 
 def write_text(path: Path, content: str) -> None:
@@ -96,18 +82,25 @@ def read_json(path: Path) -> Any:
 
 
 def append_json_line(path: Path, row: dict[str, Any]) -> None:
-    """Add one row to a .jsonl file and flush it to disk.
+    """Add one row to a .jsonl file and flush it to disk; a line that a crash cut short stays a line of its own.
 
     Raises:
-        ResourceError: the disk is full, read-only or over quota.
+        ResourceError: the disk is full, read-only or over quota; the file is as it was.
     """
-    try:
-        with open(path, "a", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(json.dumps(finite(row), ensure_ascii=False) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise ResourceError(f"Could not write {path}: {error.strerror or error}. Free some space.") from error
+    line = (json.dumps(finite(row), ensure_ascii=False) + "\n").encode("utf-8", errors="surrogateescape")
+
+    def attempt() -> None:
+        disk.append(path, line if _ends_a_line(path) else b"\n" + line)
+
+    disk.retried(attempt, path, size=len(line))
+
+
+def _ends_a_line(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return True
+    with open(path, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -123,9 +116,19 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 def safe_cell(value: Any) -> Any:
     """A CSV cell that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "@", "\t", "\r"):
+    if not isinstance(value, str):
+        return value
+    if value.startswith(("=", "+", "@", "\t", "\r")) or (value.startswith("-") and not _is_number(value)):
         return "'" + value
     return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,8 +1,12 @@
-"""A study that is killed and started again ends as one that never stopped."""
+"""A study that is killed at any instant and started again ends as one that never stopped."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -10,8 +14,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import FAST, STAGES, environment, twoviews
 from safetensors.numpy import load_file
+
+from twoviews import cli, disk
 
 
 def start(photos: Path, work: Path) -> subprocess.Popen[bytes]:
@@ -29,33 +36,99 @@ def wait_for_rows(process: subprocess.Popen[bytes], path: Path, count: int) -> N
     raise AssertionError(f"{path} never had {count} rows")
 
 
-def test_killed_and_terminated_it_goes_on_bit_for_bit(study, photos, tmp_path):
-    output = tmp_path / "output/study-photos"
-    process = start(photos, tmp_path)
-    wait_for_rows(process, output / "pretrain/metrics.jsonl", 1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process = start(photos, tmp_path)
-    wait_for_rows(process, output / "pretrain/metrics.jsonl", 2)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) in (143, 0)
-    done = twoviews("study", photos, *FAST, *STAGES, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def kill_after(seconds: float, photos: Path, work: Path) -> bool:
+    """Start the study and SIGKILL it; whether it was still running."""
+    process = start(photos, work)
+    try:
+        return process.wait(seconds) is None
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return True
 
+
+def same_study(one: Path, other: Path) -> None:
+    """Weights, optimizer, metrics, features, tables and results are equal to the bit; times may differ."""
+    names = [sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*")) for folder in (one, other)]
+    assert names[0] == names[1]
     for stage in ("supervised", "pretrain", "finetune"):
-        assert (output / stage / "metrics.jsonl").read_text() == (study / stage / "metrics.jsonl").read_text()
-        for weights in sorted((study / stage / "models").iterdir()):
-            ours, theirs = load_file(output / stage / "models" / weights.name), load_file(weights)
+        assert (one / stage / "metrics.jsonl").read_text() == (other / stage / "metrics.jsonl").read_text()
+        for file in sorted((one / stage).rglob("*.safetensors")):
+            ours, theirs = load_file(file), load_file(other / file.relative_to(one))
             assert ours.keys() == theirs.keys()
-            assert all(np.array_equal(ours[key], theirs[key]) for key in ours), (stage, weights.name)
-    assert np.array_equal(
-        np.load(output / "features/features-pretrained.npy"), np.load(study / "features/features-pretrained.npy")
-    )
-    first, second = (json.loads((folder / "results.json").read_text()) for folder in (study, output))
+            assert all(np.array_equal(ours[key], theirs[key]) for key in ours), file
+    for file in [*one.rglob("*.npy"), *one.rglob("*.csv"), *one.rglob("*.webp")]:
+        assert file.read_bytes() == (other / file.relative_to(one)).read_bytes(), file
+    first, second = (json.loads((folder / "results.json").read_text()) for folder in (one, other))
     for volatile in ("speed", "seconds"):
         first.pop(volatile)
         second.pop(volatile)
     assert first == second
+
+
+def finish(photos: Path, work: Path) -> Path:
+    done = twoviews("study", photos, *FAST, *STAGES, cwd=work)
+    assert done.returncode == 0, done.stderr
+    return work / "output/study-photos"
+
+
+def test_killed_at_five_instants_it_ends_bit_for_bit_the_same(study, photos, tmp_path):
+    rng = random.Random(1)
+    length = sum(json.loads((study / "results.json").read_text())["seconds"].values()) / 2  # the total is in it too
+    for _ in range(5):
+        kill_after(rng.uniform(0.5, 3 + length / 2), photos, tmp_path)
+    same_study(study, finish(photos, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_killed_at_fifty_instants_it_ends_bit_for_bit_the_same(study, photos, tmp_path):
+    rng = random.Random(2)
+    length = sum(json.loads((study / "results.json").read_text())["seconds"].values()) / 2
+    killed = number = 0
+    while killed < 50:
+        work = tmp_path / str(number)
+        work.mkdir()
+        for _ in range(5):
+            killed += kill_after(rng.uniform(0.2, 3 + length), photos, work)
+        same_study(study, finish(photos, work))
+        number += 1
+
+
+def test_terminated_it_saves_and_goes_on_bit_for_bit(study, photos, tmp_path):
+    output = tmp_path / "output/study-photos"
+    process = start(photos, tmp_path)
+    wait_for_rows(process, output / "pretrain/metrics.jsonl", 1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    same_study(study, finish(photos, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_each_call_to_the_disk_fails_once(study, photos, tmp_path, monkeypatch, capsys):
+    """Each call fails the first time it is made; the study ends with exit code 6 each time, and then finishes."""
+    failed: set[tuple[str, str]] = set()
+
+    def before(name: str, path: Path) -> None:
+        where = re.sub(r"\.tmp-[^/]*", ".tmp", os.path.relpath(path, tmp_path))
+        if (name, where) not in failed:
+            failed.add((name, where))
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(disk, "before", before)
+    codes = []
+    while not codes or codes[-1]:
+        codes.append(cli.main(["study", str(photos), *FAST, *STAGES]))
+        if codes[-1]:
+            assert "Could not" in capsys.readouterr().err
+        assert len(codes) < 2000
+    assert set(codes[:-1]) == {6}
+    assert len(codes) - 1 == len(failed), "a failure was swallowed"
+    assert len(failed) > 100
+    monkeypatch.undo()
+    same_study(study, tmp_path / "output/study-photos")
 
 
 def test_wrong_input_ends_in_one_line_and_its_exit_code(photos, tmp_path):

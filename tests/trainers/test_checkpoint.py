@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from twoviews import disk
 from twoviews.errors import CheckpointError, ResourceError
 from twoviews.settings import TrainingSettings
-from twoviews.trainers import checkpoint
-from twoviews.trainers.checkpoint import State, checkpoints, load_latest, save_checkpoint
+from twoviews.trainers.checkpoint import (
+    State,
+    checkpoints,
+    load_latest,
+    require_room,
+    save_checkpoint,
+    verify,
+)
 from twoviews.trainers.optimizer import build_optimizer
 
 
@@ -101,7 +112,8 @@ def three(folder: Path) -> list[dict[str, Tensor]]:
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
     three(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["LATEST", "step-00000002", "step-00000003"]
+    assert (tmp_path / "LATEST").read_text() == "step-00000003\n"
     names = ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
     assert sorted(p.name for p in (tmp_path / "step-00000003").iterdir()) == names
 
@@ -143,14 +155,6 @@ def test_none_whole_is_an_error_that_says_so(tmp_path: Path) -> None:
     assert CheckpointError.exit_code == 4
 
 
-def test_leftovers_of_a_crash_are_swept(tmp_path: Path) -> None:
-    three(tmp_path)
-    shutil.copytree(tmp_path / "step-00000003", tmp_path / ".tmp-step-00000009-123")
-    state, _, _ = load_latest(tmp_path, *pair("sgd"))
-    assert state.step == 3
-    assert not list(tmp_path.glob(".tmp-*"))
-
-
 def test_another_model_s_checkpoint_is_refused(tmp_path: Path) -> None:
     three(tmp_path)
     wider = network(0, width=7)
@@ -158,27 +162,161 @@ def test_another_model_s_checkpoint_is_refused(tmp_path: Path) -> None:
         load_latest(tmp_path, wider, build_optimizer(wider, TrainingSettings()))
 
 
-def test_a_full_disk_leaves_the_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = three(tmp_path)
+def fail_from(call: int, error: int, monkeypatch: pytest.MonkeyPatch, *, once: bool = False) -> list[str]:
+    """Let the disk fail from its ``call``-th call on (or at it alone); the calls made so far."""
+    calls: list[str] = []
 
-    def full(path: Path, content: bytes) -> None:
-        if path.name == "optimizer.safetensors":
-            raise ResourceError(f"Could not write {path}: No space left on device.")
-        path.write_bytes(content)
+    def before(name: str, path: Path) -> None:
+        calls.append(f"{name} {path.name}")
+        if len(calls) - 1 == call or (len(calls) > call and not once):
+            if name == "write" and path.exists():
+                path.write_bytes(b"half")  # what a full disk leaves
+            raise OSError(error, os.strerror(error), str(path))
 
-    monkeypatch.setattr(checkpoint, "write_bytes", full)
+    monkeypatch.setattr(disk, "before", before)
+    monkeypatch.setattr(disk, "pause", lambda seconds: None)
+    return calls
+
+
+SAVE_CALLS = 40  # more than one save makes
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_whatever_call_fails_for_good_the_earlier_ones_stay(
+    error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        three(tmp_path / "whole")
+        calls = fail_from(SAVE_CALLS, error, patch)
+        save_checkpoint(tmp_path / "whole", *pair("sgd", seed=3), State(4))
+    assert 20 < len(calls) < SAVE_CALLS
+    for call in range(len(calls)):
+        folder = tmp_path / str(call)
+        weights = three(folder)
+        net, optimizer = pair("sgd", seed=3)
+        with monkeypatch.context() as patch:
+            fail_from(call, error, patch)
+            with pytest.raises(ResourceError, match=re.escape(os.strerror(error))):
+                save_checkpoint(folder, net, optimizer, State(4))
+        other, other_optimizer = pair("sgd", seed=9)
+        state, _, damages = load_latest(folder, other, other_optimizer)
+        assert damages == []
+        if state.step == 4:
+            torch.testing.assert_close(dict(other.state_dict()), dict(net.state_dict()), rtol=0, atol=0)
+        else:
+            assert state.step == 3
+            torch.testing.assert_close(dict(other.state_dict()), weights[2], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_a_failure_that_passes_is_tried_again(error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for call in range(SAVE_CALLS):
+        folder = tmp_path / str(call)
+        three(folder)
+        net, optimizer = pair("sgd", seed=3)
+        with monkeypatch.context() as patch:
+            fail_from(call, error, patch, once=True)
+            save_checkpoint(folder, net, optimizer, State(4))
+        assert sorted(p.name for p in folder.iterdir()) == ["LATEST", "step-00000003", "step-00000004"]
+        assert verify(folder / "step-00000004") is None
+
+
+def test_the_message_says_what_is_needed_and_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net, optimizer = pair("sgd")
-    with pytest.raises(ResourceError, match="No space left"):
-        save_checkpoint(tmp_path, net, optimizer, State(4))
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-00000002", "step-00000003"]
-    load_latest(tmp_path, net, optimizer)
-    torch.testing.assert_close(dict(net.state_dict()), weights[2], rtol=0, atol=0)
+    fail_from(2, errno.ENOSPC, monkeypatch)
+    with pytest.raises(
+        ResourceError, match=r"No space left on device \(\d.* needed, .* free\)\. The checkpoint before"
+    ):
+        save_checkpoint(tmp_path, net, optimizer, State(1))
+    assert ResourceError.exit_code == 6
 
 
-def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
+def test_a_run_does_not_begin_where_its_checkpoints_have_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, _ = pair("sgd")
+    weights = sum(t.numel() * t.element_size() for t in net.state_dict().values())
+    folder = tmp_path / "run" / "checkpoints"  # not made yet
+    for optimizer, best, each in (("sgd", False, 2), ("sgd", True, 3), ("adamw", True, 4)):
+        monkeypatch.setattr(disk, "room", lambda path, each=each: 3 * each * weights)
+        require_room(folder, net, optimizer, keeps_best=best)
+        monkeypatch.setattr(disk, "room", lambda path, each=each: 3 * each * weights - 1)
+        with pytest.raises(ResourceError, match=r"are free: free some space .*--out"):
+            require_room(folder, net, optimizer, keeps_best=best)
+    assert not folder.exists()
+
+
+def test_a_checkpoint_that_can_not_be_read_back_is_no_reason_to_delete_the_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     three(tmp_path)
-    net, optimizer = pair("sgd", seed=4)
+    net, optimizer = pair("sgd")
+
+    def before(name: str, path: Path) -> None:
+        if name == "flush_folder" and path == tmp_path:
+            flip(tmp_path / "step-00000004" / "model.safetensors")  # a disk that lies
+
+    monkeypatch.setattr(disk, "before", before)
+    with pytest.raises(ResourceError, match=r"can't be read back .*model.safetensors has changed"):
+        save_checkpoint(tmp_path, net, optimizer, State(4))
+    assert [p.name for p in checkpoints(tmp_path)] == ["step-00000002", "step-00000003", "step-00000004"]
+    state, _, damages = load_latest(tmp_path, net, optimizer)
+    assert state.step == 3
+    assert len(damages) == 1
+
+
+def test_a_pointer_to_a_checkpoint_that_is_gone_does_no_harm(tmp_path: Path) -> None:
+    three(tmp_path)
+    (tmp_path / "LATEST").write_text("step-00000099\n")
+    assert load_latest(tmp_path, *pair("sgd"))[0].step == 3
+
+
+def test_a_file_that_the_manifest_does_not_name_is_noticed(tmp_path: Path) -> None:
+    three(tmp_path)
+    newest = tmp_path / "step-00000003"
+    shutil.copy(newest / "model.safetensors", newest / "best.safetensors")
+    state, best, damages = load_latest(tmp_path, *pair("sgd"))
+    assert (state.step, best) == (2, None)
+    assert "best.safetensors is not in its manifest" in damages[0]
+
+
+def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
+    three(tmp_path)
+    newest = tmp_path / "step-00000003"
+    files = {path: path.read_bytes() for path in sorted(newest.iterdir())}
+    rng = np.random.default_rng(0)
+    offsets = np.cumsum([0, *map(len, files.values())])
+    for position in rng.integers(0, 8 * offsets[-1], 1000):
+        number = int(np.searchsorted(offsets, position // 8, side="right")) - 1
+        path, content = list(files.items())[number]
+        flipped = bytearray(content)
+        flipped[position // 8 - offsets[number]] ^= 1 << (position % 8)
+        path.write_bytes(flipped)
+        assert verify(newest) is not None, (path, position)
+        path.write_bytes(content)
+    # A manifest is short beside the weights: each of its bits.
+    manifest = newest / "manifest.json"
+    for bit in range(8 * len(files[manifest])):
+        flipped = bytearray(files[manifest])
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        manifest.write_bytes(flipped)
+        assert verify(newest) is not None, bit
+    manifest.write_bytes(files[manifest])
+    for _ in range(200):
+        path = list(files)[rng.integers(len(files))]
+        path.write_bytes(files[path][: rng.integers(len(files[path]))])
+        assert verify(newest) is not None, path
+        path.write_bytes(files[path])
+    assert verify(newest) is None
+
+
+def test_the_same_step_is_not_written_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, optimizer = pair("sgd")
     save_checkpoint(tmp_path, net, optimizer, State(3))
-    other, other_optimizer = pair("sgd", seed=5)
-    load_latest(tmp_path, other, other_optimizer)
-    torch.testing.assert_close(dict(other.state_dict()), dict(net.state_dict()), rtol=0, atol=0)
+    calls = fail_from(0, errno.EIO, monkeypatch)
+    save_checkpoint(tmp_path, net, optimizer, State(3))
+    assert calls == []
+    monkeypatch.undo()
+    flip(tmp_path / "step-00000003" / "model.safetensors")
+    save_checkpoint(tmp_path, net, optimizer, State(3))
+    assert verify(tmp_path / "step-00000003") is None

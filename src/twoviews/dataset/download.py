@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import shutil
 import ssl
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from filelock import FileLock
 
+from twoviews import disk
 from twoviews.errors import DataError, ResourceError
-from twoviews.files import fsync_folder
 
 Progress = Callable[[int, int, str], None]
 
@@ -85,13 +84,13 @@ def ensure_archive(archive: Archive, root: Path, download: bool, progress: Progr
     if not download:
         raise DataError(_how_to_get(archive, root, "is not there"))
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(root)
         with FileLock(root / f".{archive.folder}.lock"):
             if missing_files(archive, root):
                 packed, ours = _obtain(archive, root, progress)
                 unpack(archive, packed, root)
                 if ours:
-                    packed.unlink()
+                    disk.remove_file(packed)
     except OSError as error:
         raise ResourceError(
             f"Could not write {archive.title} under {root}: {error.strerror or error}. "
@@ -114,7 +113,7 @@ def _obtain(archive: Archive, root: Path, progress: Progress | None) -> tuple[Pa
         _verify(archive, packed, packed, progress)
         return packed, False
     needed = archive.unpacked_bytes * 2
-    if (free := shutil.disk_usage(root).free) < needed:
+    if (free := disk.room(root)) < needed:
         raise ResourceError(
             f"{archive.title} needs {needed / 1e9:.1f} GB free under {root} while it is unpacked, "
             f"{free / 1e9:.1f} GB are: free some space or choose another place with --data-root."
@@ -133,7 +132,7 @@ def _obtain(archive: Archive, root: Path, progress: Progress | None) -> tuple[Pa
         why = f"is not in {root / archive.folder} and could not be downloaded ({' '.join(reason.split())})"
         raise DataError(_how_to_get(archive, root, why)) from error
     _verify(archive, part, packed, progress)
-    os.replace(part, packed)
+    disk.rename(part, packed)
     return packed, True
 
 
@@ -154,7 +153,9 @@ def _download(archive: Archive, part: Path, progress: Progress | None) -> None:
             done = 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else 0
-        with open(part, "ab" if done else "wb") as stream:
+        if not done:
+            disk.remove_file(part)
+        with disk.open_to_append(part) as stream:
             while block := response.read(_BLOCK):
                 stream.write(block)
                 done += len(block)
@@ -178,7 +179,7 @@ def _verify(archive: Archive, file: Path, final: Path, progress: Progress | None
                 progress(done, total, f"Checking {archive.title}")
     if digest.hexdigest() != archive.md5:
         bad = final.with_name(f"{final.name}.bad")
-        os.replace(file, bad)
+        disk.rename(file, bad)
         raise DataError(
             f"{final.name} has MD5 {digest.hexdigest()}, expected {archive.md5}; it is kept as {bad}: "
             "run the same command again to download afresh."
@@ -193,7 +194,7 @@ def unpack(archive: Archive, packed: Path, root: Path) -> None:
             then nothing of the archive stays on disk.
     """
     target = root / archive.folder
-    beside = Path(tempfile.mkdtemp(dir=root, prefix=f".{archive.folder}.tmp-"))
+    beside = disk.temporary_folder(target)
     try:
         try:
             with tarfile.open(packed, "r|gz") as members:
@@ -203,14 +204,15 @@ def unpack(archive: Archive, packed: Path, root: Path) -> None:
         left = [name for name in archive.required if not (beside / name).is_file()]
         if left:
             raise DataError(f"{packed} holds no {', '.join(left)}; delete it and download {archive.url} again.")
-        fsync_folder(beside)
-        target.mkdir(exist_ok=True)
+        disk.flush_folder(beside)
+        disk.make_folder(target)
         for file in sorted(beside.iterdir()):
             if not (target / file.name).exists():
-                os.replace(file, target / file.name)
-        fsync_folder(target)
+                disk.rename(file, target / file.name)
+        disk.flush_folder(target)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        with suppress(OSError):
+            disk.remove_folder(beside)
 
 
 def _unpack_members(archive: Archive, members: tarfile.TarFile, packed: Path, beside: Path) -> None:
@@ -241,7 +243,6 @@ def _unpack_members(archive: Archive, members: tarfile.TarFile, packed: Path, be
 
 
 def _copy(source: IO[bytes], file: Path) -> None:
-    with open(file, "xb") as stream:
+    with disk.open_to_append(file) as stream:
         shutil.copyfileobj(source, stream, _BLOCK)
-        stream.flush()
-        os.fsync(stream.fileno())
+        disk.flush(stream, file)

@@ -2,15 +2,18 @@
 
 ``checkpoints/step-00000123/`` holds ``model.safetensors``, ``optimizer.safetensors``, ``state.json`` and, written
 last, ``manifest.json`` with the size and SHA-256 of each file. The folder is written under a temporary name beside its
-final place, flushed to disk, and renamed.
+final place, flushed to disk, renamed, and read back before an older one is deleted. ``checkpoints/LATEST`` names the
+newest for people and scripts; a run itself looks for the newest that is whole.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,14 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from twoviews import disk
 from twoviews.errors import CheckpointError, ResourceError
-from twoviews.files import fsync_folder, read_json, write_bytes, write_json
+from twoviews.files import read_json, write_text
 
 KEEP = 2
+LATEST = "LATEST"
+_ADVICE = "The checkpoint before it is intact: free some space, and the same command goes on from there."
+_BLOCK = 1 << 22
 
 
 @dataclass
@@ -55,39 +62,77 @@ def save_checkpoint(
     state: State,
     best_weights: dict[str, Tensor] | None = None,
 ) -> Path:
-    """Save one checkpoint and delete all but the last two.
+    """Save one checkpoint, read it back, and delete all but the last two.
 
     Raises:
-        ResourceError: it could not be written; the earlier ones are intact.
+        ResourceError: it could not be written, or not read back; the earlier ones are intact.
     """
-    final = folder / f"step-{state.step:08d}"
-    temporary = folder / f".tmp-{final.name}-{os.getpid()}"
     tensors, numbers = _flatten_optimizer(optimizer)
     contents = {"model.safetensors": save(contiguous(module.state_dict()))}
     contents["optimizer.safetensors"] = save(contiguous(tensors))
     if best_weights is not None:
         contents["best.safetensors"] = save(contiguous(best_weights))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        for name, content in contents.items():
-            write_bytes(temporary / name, content)
-        write_json(temporary / "state.json", {**vars(state), "optimizer": numbers})
-        write_json(temporary / "manifest.json", {"files": _sums(temporary)})
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(temporary, final)
-        fsync_folder(folder)
-    except OSError as error:
+    contents["state.json"] = json.dumps({**vars(state), "optimizer": numbers}, indent=2).encode()
+    contents["manifest.json"] = _manifest({name: _entry(content) for name, content in contents.items()})
+    final = folder / f"step-{state.step:08d}"
+    if final.exists() and verify(final) is None:
+        return final  # of a run that was stopped right after a save: the same step, the same state
+
+    def attempt() -> None:
+        disk.make_folder(folder)
+        temporary = disk.temporary_folder(final)
+        try:
+            for name, content in contents.items():
+                _write(temporary / name, content)
+            disk.flush_folder(temporary)
+            disk.usual_mode(temporary, folder=True)
+            disk.remove_folder(final)
+            disk.rename(temporary, final)
+            disk.flush_folder(folder)
+        except BaseException:
+            with suppress(OSError):  # what made the save fail is on its way to the caller
+                disk.remove_folder(temporary)
+            raise
+
+    disk.retried(attempt, final, size=sum(map(len, contents.values())), advice=_ADVICE)
+    damage = verify(final, from_disk=True)
+    if damage is not None:
         raise ResourceError(
-            f"Could not save {final}: {error.strerror or error}. The checkpoint before it is intact; free some space."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            f"{folder}: a checkpoint can't be read back ({damage}): check the disk. The one before it is intact."
+        )
+    write_text(folder / LATEST, f"{final.name}\n")
     for old in checkpoints(folder)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+        disk.retried(partial(disk.remove_folder, old), old, advice="An old checkpoint can't be deleted.")
     return final
+
+
+def _write(path: Path, content: bytes) -> None:
+    with disk.open_to_append(path) as stream:
+        disk.write(stream, path, lambda opened: opened.write(content))
+        disk.flush(stream, path)
+
+
+def require_room(folder: Path, module: nn.Module, optimizer: str, *, keeps_best: bool) -> None:
+    """Refuse to begin where the checkpoints that a run keeps, and the one being written, will not fit.
+
+    Args:
+        folder: of the checkpoints.
+        module: what is trained.
+        optimizer: ``sgd``, ``adamw`` or ``lars``.
+        keeps_best: the best epoch's weights are kept too.
+
+    Raises:
+        ResourceError: too few bytes are free.
+    """
+    weights = sum(t.numel() * t.element_size() for t in module.state_dict().values())
+    one = weights * (2 + (optimizer == "adamw") + keeps_best)
+    needed = one * max(1, KEEP + 1 - len(checkpoints(folder)))
+    free = disk.room(folder)
+    if free < needed:
+        raise ResourceError(
+            f"{folder}: checkpoints need {disk.in_bytes(needed)} ({disk.in_bytes(one)} each), "
+            f"{disk.in_bytes(free)} are free: free some space or choose another folder with --out."
+        )
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -107,48 +152,80 @@ def load_latest(
     Raises:
         CheckpointError: there are checkpoints, and none is whole or none fits the model.
     """
-    for leftover in folder.glob(".tmp-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    path, damages = newest_whole(folder)
+    if path is None:
+        return State(), None, damages
+    try:
+        module.load_state_dict(load_file(path / "model.safetensors"))
+        values = read_json(path / "state.json")
+        _restore_optimizer(optimizer, load_file(path / "optimizer.safetensors"), values.pop("optimizer"))
+    except (RuntimeError, LookupError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} belongs to another model ({str(error).splitlines()[0]}); start beside it with --new."
+        ) from error
+    best = path / "best.safetensors"
+    return State(**values), load_file(best) if best.exists() else None, damages
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint, or None where there is none yet; what is wrong with newer ones.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none is whole.
+    """
     damages: list[str] = []
     found = checkpoints(folder)
     for path in reversed(found):
         damage = verify(path)
-        if damage is not None:
-            damages.append(damage)
-            continue
-        try:
-            module.load_state_dict(load_file(path / "model.safetensors"))
-            values = read_json(path / "state.json")
-            _restore_optimizer(optimizer, load_file(path / "optimizer.safetensors"), values.pop("optimizer"))
-        except (RuntimeError, LookupError, SafetensorError) as error:
-            raise CheckpointError(
-                f"{path} belongs to another model ({str(error).splitlines()[0]}); start beside it with --new."
-            ) from error
-        best = path / "best.safetensors"
-        return State(**values), load_file(best) if best.exists() else None, damages
+        if damage is None:
+            return path, damages
+        damages.append(damage)
     if found:
         raise CheckpointError(f"No checkpoint in {folder} is whole: {'; '.join(damages)}. Start anew with --new.")
-    return State(), None, damages
+    return None, damages
 
 
-def verify(path: Path) -> str | None:
-    """What is wrong with a checkpoint folder, or None."""
+def verify(path: Path, *, from_disk: bool = False) -> str | None:
+    """What is wrong with a checkpoint folder, or None.
+
+    Args:
+        path: the checkpoint.
+        from_disk: read what the disk holds, not what the system still has in memory of it (where it can be asked to).
+    """
     try:
-        expected = read_json(path / "manifest.json")["files"]
-        actual = _sums(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = (path / "manifest.json").read_bytes()
+        expected = json.loads(text)["files"]
+        if _manifest(expected) != text:
+            return f"{path.name}: manifest.json has changed since it was saved"
+        actual = {p.name for p in path.iterdir()} - {"manifest.json"}
+        for name, entry in expected.items():
+            if name not in actual:
+                return f"{path.name}: {name} is missing"
+            if _entry_of(path / name, from_disk) != entry:
+                return f"{path.name}: {name} has changed since it was saved"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{path.name}: manifest.json can't be read ({type(error).__name__})"
-    for name, entry in expected.items():
-        if name not in actual:
-            return f"{path.name}: {name} is missing"
-        if actual[name] != entry:
-            return f"{path.name}: {name} has changed since it was saved"
+    if extra := actual - expected.keys():
+        return f"{path.name}: {min(extra)} is not in its manifest"
     return None
 
 
-def _sums(folder: Path) -> dict[str, dict[str, Any]]:
-    files = sorted(p for p in folder.iterdir() if p.name != "manifest.json" and p.is_file())
-    return {p.name: {"bytes": p.stat().st_size, "sha256": hashlib.sha256(p.read_bytes()).hexdigest()} for p in files}
+def _manifest(files: dict[str, Any]) -> bytes:
+    return json.dumps({"files": files}, indent=2).encode()
+
+
+def _entry(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _entry_of(file: Path, from_disk: bool) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        if from_disk and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+        return {"bytes": stream.tell(), "sha256": digest.hexdigest()}
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
