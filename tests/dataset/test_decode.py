@@ -18,6 +18,7 @@ from PIL import Image, ImageFile
 from twoviews.dataset import decode as decode_module
 from twoviews.dataset.decode import Decoded, decode_batch
 from twoviews.dataset.scan import Found
+from twoviews.errors import ResourceError
 
 SIZE = 32
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -285,6 +286,30 @@ def test_a_cut_file_is_left_out_even_where_another_library_lets_pillow_fill_it(
     assert Image.MAX_IMAGE_PIXELS == 5
 
 
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 4}, {"optimize": True, "subsampling": 0}])
+@pytest.mark.parametrize("size", [SIZE, 200])
+def test_a_jpeg_that_was_cut_and_given_an_end_marker_is_found(
+    tmp_path: Path, options: dict[str, Any], size: int
+) -> None:
+    """The library fills it with grey and says nothing; grey that is in the file is another matter."""
+    for image in (noise(203, 217), noise(203, 217).convert("L")):
+        content = saved(image, "JPEG", **options)
+        scan = content.index(b"\xff\xda") + 14
+        for share in (0.02, 0.3, 0.7, 0.99):
+            cut = content[: scan + int((len(content) - scan) * share)] + b"\xff\xd9"
+            assert "truncated" in decode(tmp_path, cut, size=size).reason, (image.mode, share)
+        image.paste(image.resize((1, 1)).point(lambda value: 128).resize((60, 60)), (180, 150))
+        assert decode(tmp_path, saved(image, "JPEG", **options), size=size).pixels is not None
+
+
+def test_a_progressive_jpeg_without_its_last_scans_is_kept(tmp_path: Path) -> None:
+    """It is the whole picture with less detail, with no grey in it."""
+    content = saved(smooth(200, 200), "JPEG", progressive=True, quality=95)
+    cut = content[: content.rindex(b"\xff\xda")] + b"\xff\xd9"
+    whole, less = (as_image(decode(tmp_path, one)).astype(int) for one in (content, cut))
+    assert np.abs(whole - less).max() < 10
+
+
 def test_files_that_change_or_go_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(PNG)
     status = (tmp_path / "x.png").stat()
@@ -293,6 +318,27 @@ def test_files_that_change_or_go_are_left_out(tmp_path: Path) -> None:
     gone = Found("gone.png", 5, 5)
     reasons = [result.reason for result in decode_batch(str(tmp_path), [shorter, older, gone], SIZE, 10**6)]
     assert reasons == ["changed while it was read"] * 2 + ["deleted while the folder was read"]
+
+
+def test_a_file_that_changes_under_the_decoder_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upright = decode_module._upright
+
+    def meanwhile(image: Image.Image) -> Image.Image:
+        with open(tmp_path / "x.jpg", "ab") as stream:
+            stream.write(b"more")
+        return upright(image)
+
+    monkeypatch.setattr(decode_module, "_upright", meanwhile)
+    assert decode(tmp_path, PNG).reason == "changed while it was read"
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(image: Image.Image) -> Image.Image:
+        raise MemoryError
+
+    monkeypatch.setattr(decode_module, "_upright", refuse)
+    with pytest.raises(ResourceError, match=r"Not enough memory to decode .*x\.jpg: .*--max-pixels"):
+        decode(tmp_path, PNG)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

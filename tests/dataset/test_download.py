@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import tarfile
@@ -183,6 +184,8 @@ def test_too_little_space_is_said_before_the_download(tmp_path: Path, server: Se
         ({"toys/names.txt": member(tarfile.LNKTYPE, "toys/a.bin")}, "neither a file nor a folder"),
         ({"toys/names.txt": member(tarfile.FIFOTYPE)}, "neither a file nor a folder"),
         ({"toys/names.txt": member(tarfile.CHRTYPE)}, "neither a file nor a folder"),
+        ({"toys/names.txt": member(tarfile.BLKTYPE)}, "neither a file nor a folder"),
+        ({"toys": member(tarfile.SYMTYPE, "/tmp")}, "neither a file nor a folder"),
         ({"toys/A.bin": b"x"}, "comes twice"),
         ({"toys/zeros": b"\0" * 30_000_000}, "200 times"),
     ],
@@ -198,6 +201,39 @@ def test_unsafe_archives_are_refused_whole(
         unpack(ARCHIVE, file, root)
     assert tree(tmp_path) == {"toys.tar.gz"}
     assert list(root.iterdir()) == []
+
+
+def test_a_member_named_twice_is_refused(tmp_path: Path) -> None:
+    """The second would take the place of the first, which was looked at."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for content in (b"A", b"B", b"evil"):
+            info = tarfile.TarInfo("toys/b.bin" if content != b"A" else "toys/a.bin")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    (tmp_path / "toys.tar.gz").write_bytes(stream.getvalue())
+    with pytest.raises(DataError, match=r"toys/b\.bin.*comes twice"):
+        unpack(ARCHIVE, tmp_path / "toys.tar.gz", tmp_path)
+    assert tree(tmp_path) == {"toys.tar.gz"}
+
+
+def test_more_than_20_gb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_MAX_RATIO", 10**12)
+    huge = tarfile.TarInfo("toys/b.bin")
+    huge.size = 20_000_000_001
+    content = gzip.compress(huge.tobuf())
+    (tmp_path / "toys.tar.gz").write_bytes(content)
+    with pytest.raises(DataError, match="20 GB"):
+        unpack(ARCHIVE, tmp_path / "toys.tar.gz", tmp_path)
+    assert tree(tmp_path) == {"toys.tar.gz"}
+
+
+def test_the_checksum_comes_before_the_first_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toys.tar.gz").write_bytes(packed({"../evil": b"x", **GOOD}))
+    monkeypatch.setattr(download.tarfile, "open", lambda *words: pytest.fail("opened before it was checked"))
+    with pytest.raises(DataError, match="MD5"):
+        ensure_archive(replace(ARCHIVE, md5="0" * 32), tmp_path, True)
+    assert (tmp_path / "toys.tar.gz.bad").exists()
 
 
 def test_other_harmless_files_stay_packed(tmp_path: Path) -> None:

@@ -204,6 +204,30 @@ def test_pipes_and_dead_links(root: Path) -> None:
     assert reasons == ["not a regular file", "link that leads nowhere"]
 
 
+def test_a_lack_of_memory_is_not_said_of_the_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starving(*arguments: Any) -> Any:
+        raise ResourceError("Not enough memory") from MemoryError()
+        yield
+
+    monkeypatch.setattr(decode_cache, "decode_all", starving)
+    with pytest.raises(ResourceError, match=r"^Not enough memory$"):
+        load(root)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the longest path is another elsewhere")
+def test_a_path_longer_than_the_system_takes_is_listed(root: Path) -> None:
+    inside = os.open(root / "unlabeled", os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=inside)
+        deeper = os.open("d" * 250, os.O_RDONLY, dir_fd=inside)
+        os.close(inside)
+        inside = deeper
+    os.close(inside)
+    source = load(root, max_bad=0.5)
+    assert [item.reason for item in source.skipped] == ["can't be read: file name too long"]
+    assert len(source.unlabeled) == 3
+
+
 def test_a_folder_without_permission_is_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.scandir
 
@@ -388,7 +412,17 @@ def test_an_interrupted_decoding_leaves_nothing_that_looks_finished(
     assert len(load(root).unlabeled) == 3
 
 
-@pytest.mark.parametrize("damage", ["no index", "cut array", "garbled index", "no array"])
+class Payload:
+    """Unpickled, it would leave a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("damage", ["no index", "cut array", "garbled index", "no array", "pickle"])
 def test_a_damaged_cache_is_made_again(root: Path, decoded: list[int], damage: str) -> None:
     expected = np.array(load(root).unlabeled.pixels)
     array = next((root.parent / "cache").glob("unlabeled-*.npy"))
@@ -399,11 +433,14 @@ def test_a_damaged_cache_is_made_again(root: Path, decoded: list[int], damage: s
         array.write_bytes(array.read_bytes()[:-100])
     elif damage == "garbled index":
         index.write_text("[")
+    elif damage == "pickle":
+        np.save(array, np.array([Payload(root / "ran")], dtype=object), allow_pickle=True)
     else:
         array.unlink()
     del decoded[:]
     assert np.array_equal(load(root).unlabeled.pixels, expected)
     assert decoded == [3]
+    assert not (root / "ran").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_a_lack_of_resources(root: Path, tmp_path: Path) -> None:

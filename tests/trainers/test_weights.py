@@ -58,7 +58,22 @@ def test_wrappers_and_prefixes_are_taken_off(
     content = {wrapper: {prefix + name: tensor for name, tensor in source.items()}, "epoch": 3}
     torch.save(content, tmp_path / "w.pth")
     target = backbone(2)
-    load_backbone_weights(target, read_weights(tmp_path / "w.pth")[0], "w.pth")
+    said = load_backbone_weights(target, read_weights(tmp_path / "w.pth")[0], "w.pth")
+    assert same(target, source)
+    counts = "100 of 100 tensors loaded from w.pth, 0 others not used"
+    assert said == (f"{counts}; {prefix} taken off their names" if prefix else counts)
+
+
+def test_two_different_backbones_in_a_file_are_refused(source: dict[str, Tensor]) -> None:
+    """An average of the weights beside the weights, say: which one was meant is not for us to guess."""
+    other = {f"module.{name}": tensor + 1 for name, tensor in source.items()}
+    target = backbone(2)
+    before = {k: v.clone() for k, v in target.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"two backbones: conv1\.weight and module\.conv1\.weight differ"):
+        load_backbone_weights(target, {**source, **other}, "w.pth")
+    assert same(target, before)
+    twice = {**source, **{f"module.{name}": tensor for name, tensor in source.items()}}
+    load_backbone_weights(target, twice, "w.pth")
     assert same(target, source)
 
 
@@ -79,7 +94,8 @@ def test_too_few_that_fit_are_refused_with_an_example(source: dict[str, Tensor])
     assert len(needed) == 100
 
     one_missing = {k: v for k, v in source.items() if k != needed[40]}
-    assert load_backbone_weights(backbone(3), one_missing, "w").startswith("99 of 100")
+    said = load_backbone_weights(backbone(3), one_missing, "w")
+    assert said == f"99 of 100 tensors loaded from w ({needed[40]} is missing), 0 others not used"
 
     two_missing = {k: v for k, v in one_missing.items() if k != needed[41]}
     with pytest.raises(
@@ -111,6 +127,27 @@ def test_code_in_a_file_is_named_and_does_not_run(source: dict[str, Tensor], tmp
     assert not (tmp_path / "ran").exists()
     torch.load(tmp_path / "w.pth", weights_only=False)
     assert (tmp_path / "ran").exists()  # the payload is live: it was the reader that kept it from running
+
+
+@pytest.mark.parametrize("version", ["2.9.1", "2.9.1+cu128", "2.0.0"])
+def test_an_old_torch_reads_safetensors_alone(
+    source: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    torch.save(source, tmp_path / "w.pth")
+    save_weights(tmp_path / "w.safetensors", source, {})
+    monkeypatch.setattr(torch, "__version__", version)
+    with pytest.raises(CheckpointError, match=r"CVE-2026-24747.*torch 2\.10 or newer.*\.safetensors"):
+        read_weights(tmp_path / "w.pth")
+    assert read_weights(tmp_path / "w.safetensors")[0].keys() == source.keys()
+    for newer in ("2.10.0", "2.14.1+cpu", "3.0.0a0"):
+        monkeypatch.setattr(torch, "__version__", newer)
+        read_weights(tmp_path / "w.pth")
+
+
+def test_metadata_of_another_kind_is_an_error_of_one_line(source: dict[str, Tensor], tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", source, [])  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="metadata"):
+        read_weights(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])

@@ -6,7 +6,7 @@ The rules, which a cache's key names by their version:
 - The header's size is checked before a pixel is decoded; an accepted file is decoded whole, never padded.
 - EXIF orientation is applied. Colour profiles are ignored.
 - Transparent pixels lie on white. 16-bit grey becomes its high byte (v >> 8). Float and 32-bit pixels are
-  stretched from the image's own finite range to 0..255.
+  stretched from the image's own finite range to 0..255. Where a TIFF says that zero is white, it is.
 - The centred square (side = the short side) is resampled to size×size with an antialiased bicubic filter; a
   square that has the size already keeps its pixels. A JPEG far larger than needed is decoded at a half,
   quarter or eighth of its size first, never below twice ``size``.
@@ -14,30 +14,32 @@ The rules, which a cache's key names by their version:
 
 from __future__ import annotations
 
-import mmap
 import os
-import re
 import signal
 import stat
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from twoviews.dataset.images import Pixels
-from twoviews.dataset.scan import Found, reason_of
+from twoviews.dataset.jpeg import end_of_image, was_filled
+from twoviews.dataset.reasons import what_broke, what_it_is
+from twoviews.dataset.scan import Found
+from twoviews.errors import ResourceError
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 FORMATS_TEXT = "JPEG, PNG, WebP, BMP, PPM, TIFF or GIF"
 MIN_SHORT_SIDE = 8
 
 _ORIENTATION = 0x0112
+_BITS, _WHITE_IS_ZERO, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,21 +48,6 @@ _UPRIGHT = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}
-# Of fill bytes before a marker only the last is matched: a pattern that begins with one fixed byte is searched for
-# an order of magnitude faster than \xff+.
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
-_ACCEPTED = re.compile(rb"\xff\xd8\xff|\x89PNG|RIFF....WEBP|BM|P[1-7Ff]\s|II[*+]\0|MM\0[*+]|GIF8", re.DOTALL)
-_REFUSED = {
-    rb"%!PS|\xc5\xd0\xd3\xc6": "EPS",
-    rb"8BPS": "PSD",
-    rb"\0\0[\1\2]\0": "ICO",
-    rb"....ftyp(hei|hev|mif1|msf1)": "HEIC (convert it to JPEG or PNG)",
-    rb"....ftypavi[fs]": "AVIF (convert it to JPEG or PNG)",
-    rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51": "JPEG 2000",
-    rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL",
-    rb"%PDF": "PDF",
-    rb"....[\x11\x12]\xaf": "FLI",
 }
 
 
@@ -81,7 +68,11 @@ class _TooSlowError(BaseException):
 
 
 def decode_batch(folder: str, files: Sequence[Found], size: int, max_pixels: int) -> list[Decoded]:
-    """Decode files below ``folder``, one result each, in order; a bad file never raises."""
+    """Decode files below ``folder``, one result each, in order; a bad file never raises.
+
+    Raises:
+        ResourceError: there is not enough memory. The file is not left out for that: on another day it would be in.
+    """
     with _strict_pillow():
         return [decode_file(os.path.join(folder, file.path), file, size, max_pixels) for file in files]
 
@@ -100,20 +91,26 @@ def decode_file(path: str, expected: Found, size: int, max_pixels: int) -> Decod
                 return Decoded(None, "changed while it was read")
             head = stream.read(32)
             stream.seek(0)
-            return _decode(stream, size, max_pixels)
+            decoded = _decode(stream, size, max_pixels)
+            after = os.fstat(stream.fileno())
+            if (after.st_size, after.st_mtime_ns) != (expected.size, expected.mtime_ns):
+                return Decoded(None, "changed while it was read")
+            return decoded
     except _BadImageError as error:
         return Decoded(None, str(error))
     except _TooSlowError:
         return Decoded(None, "takes too long to decode")
     except UnidentifiedImageError:
-        return Decoded(None, _what_it_is(head))
+        return Decoded(None, what_it_is(head))
     except FileNotFoundError:
         return Decoded(None, "deleted while the folder was read")
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise ResourceError(
+            f"Not enough memory to decode {path}: close other programs, or leave large images out with --max-pixels."
+        ) from error
     except Exception as error:
         # Decoders raise nearly anything on a damaged file: struct.error, SyntaxError, KeyError, zlib.error.
-        return Decoded(None, _what_broke(error))
+        return Decoded(None, what_broke(error))
 
 
 def _decode(stream: BinaryIO, size: int, max_pixels: int) -> Decoded:
@@ -125,39 +122,37 @@ def _decode(stream: BinaryIO, size: int, max_pixels: int) -> Decoded:
             raise _BadImageError(f"too small ({width}×{height} pixels; the short side must be {MIN_SHORT_SIDE})")
         file_format = image.format or ""
         with _time_limit(5.0 + width * height / 1e7):
-            _check_whole(stream, file_format)
-            if isinstance(image, ImageFile.ImageFile):
-                image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
-            image.load()
-            rgb, stretched = _to_rgb(_upright(image), file_format)
+            if file_format in ("JPEG", "MPO"):
+                _load_jpeg(image, stream, size)
+            else:
+                if file_format == "PNG":
+                    _check_png(stream)
+                image.load()
+            rgb, stretched = _to_rgb(_upright(image), file_format, getattr(image, "tag_v2", {}))
             square = _centre_square(rgb, size)
     return Decoded(np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1)), "", stretched)
 
 
-def _check_whole(stream: BinaryIO, file_format: str) -> None:
-    """Refuse what Pillow decodes although the file was cut or changed."""
-    position = stream.tell()
-    if file_format in ("JPEG", "MPO") and not _jpeg_ends(stream):
+def _load_jpeg(image: Image.Image, stream: BinaryIO, size: int) -> None:
+    """Decode, far larger images at a fraction of their size; refuse what Pillow decodes although it was cut."""
+    end = end_of_image(stream)
+    if end is None:
         raise _BadImageError("truncated (no end of image)")
-    if file_format == "PNG":
-        # Decoding skips the checksums of the pixel data; this reads all of them.
-        stream.seek(0)
-        with Image.open(stream, formats=("PNG",)) as image:
-            image.verify()
+    draft = (2 * size, 2 * size)
+    assert isinstance(image, ImageFile.ImageFile)
+    image.draft(None, draft)  # type: ignore[arg-type]
+    image.load()
+    if was_filled(image, stream, end, draft):
+        raise _BadImageError("truncated (its end of image comes too early)")
+
+
+def _check_png(stream: BinaryIO) -> None:
+    """Read all checksums: decoding skips those of the pixel data."""
+    position = stream.tell()
+    stream.seek(0)
+    with Image.open(stream, formats=("PNG",)) as image:
+        image.verify()
     stream.seek(position)
-
-
-def _jpeg_ends(stream: BinaryIO) -> bool:
-    """Walk the markers up to "end of image"; what phones append after it (films, maps) is not looked at."""
-    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        position = 2
-        while found := _JPEG_MARKER.search(data, position):
-            marker, position = found[1][0], found.end()
-            if marker == 0xD9:
-                return True
-            if marker not in (0x01, 0xD8):
-                position += max(2, int.from_bytes(data[position : position + 2], "big"))
-    return False
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -168,13 +163,22 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(image: Image.Image, file_format: str) -> tuple[Image.Image, bool]:
-    """The image in RGB, and whether its range was stretched."""
+def _to_rgb(image: Image.Image, file_format: str, tags: Mapping[int, Any]) -> tuple[Image.Image, bool]:
+    """The image in RGB, and whether its range was stretched; ``tags`` are a TIFF's."""
+    # Pillow turns such pixels round itself where they have 8 bits or fewer.
+    inverted = tags.get(_WHITE_IS_ZERO) == 0
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
-        high_bytes = (np.asarray(image) >> 8).astype(np.uint8)
-        return Image.fromarray(high_bytes).convert("RGB"), False
+        values = np.asarray(image)
+        high_bytes = (values >> 8).astype(np.uint8)
+        if isinstance(transparent := image.info.get("transparency"), int):
+            high_bytes[values == transparent] = 255
+        return Image.fromarray(255 - high_bytes if inverted else high_bytes).convert("RGB"), False
     if image.mode in ("I", "F"):
-        return Image.fromarray(_stretch(np.asarray(image).astype(np.float64))).convert("RGB"), True
+        values = np.asarray(image)
+        if image.mode == "I" and tags.get(_BITS) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
+            values = values.view(np.uint32)  # Pillow has no such mode and gives the bits as signed numbers
+        grey = _stretch(values.astype(np.float64))
+        return Image.fromarray(255 - grey if inverted else grey).convert("RGB"), True
     if image.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
@@ -206,24 +210,6 @@ def _centre_square(image: Image.Image, size: int) -> Image.Image:
     if side == size:
         return image.crop(box)
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-
-
-def _what_it_is(head: bytes) -> str:
-    if _ACCEPTED.match(head):
-        return "truncated or damaged in its header"
-    for pattern, name in _REFUSED.items():
-        if re.match(pattern, head, re.DOTALL):
-            return f"format not allowed: {name}"
-    return "not an image"
-
-
-def _what_broke(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno is not None:
-        return reason_of(error)
-    text = " ".join(str(error).split())
-    if isinstance(error, EOFError) or re.search("truncat|incomplete|unexpected end", text, re.IGNORECASE):
-        return f"truncated ({text})" if text else "truncated"
-    return f"damaged ({text or type(error).__name__})"
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 from filelock import FileLock
 
+from twoviews import disk
 from twoviews.dataset.decode import RULES_VERSION
 from twoviews.dataset.decode_workers import decode_all
 from twoviews.dataset.images import Pixels, Skipped
@@ -75,7 +75,7 @@ def decoded_folder(
     family = f"{part}-{place}-{image_size}px-"
     index, array = cache / f"{family}{key}.json", cache / f"{family}{key}.npy"
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(cache)
         lock = FileLock(cache / f".{family}lock")
         lock.acquire()
     except OSError as error:
@@ -85,7 +85,7 @@ def decoded_folder(
         if stored is None:
             for old in (*cache.glob(f"{family}*"), *cache.glob(f".{family}*.tmp-*")):
                 with suppress(OSError):  # on Windows, a file that another run still maps stays
-                    old.unlink()
+                    disk.remove_file(old)
             _build(found, part, index, array, image_size, workers, max_pixels, progress)
             stored = _load(index, array, found.folder, image_size)
     finally:
@@ -141,7 +141,7 @@ def _build(
     progress: Progress | None,
 ) -> None:
     needed = len(found.files) * 3 * image_size**2
-    if (free := shutil.disk_usage(array.parent).free) < needed:
+    if (free := disk.room(array.parent)) < needed:
         raise ResourceError(_cant_write(array.parent, f"{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"))
     kept: list[str] = []
     skipped: list[list[Any]] = []
@@ -149,6 +149,9 @@ def _build(
 
     def write(stream: IO[bytes]) -> None:
         nonlocal stretched
+        kept.clear()  # a write is tried again where a disk error may pass
+        skipped.clear()
+        stretched = 0
         room = _write_header(stream, len(found.files), image_size)
         results = decode_all(str(found.folder), found.files, image_size, max_pixels, workers)
         for done, (file, result) in enumerate(zip(found.files, results, strict=True), 1):
@@ -169,10 +172,10 @@ def _build(
         write_atomically(array, write)
         write_json(index, {"files": kept, "skipped": skipped, "stretched": stretched})
     except ResourceError as error:
-        if error.__cause__ is None:
-            raise
         cause = error.__cause__
-        raise ResourceError(_cant_write(array.parent, getattr(cause, "strerror", None) or str(cause))) from error
+        if not isinstance(cause, OSError):
+            raise  # it was not the disk
+        raise ResourceError(_cant_write(array.parent, cause.strerror or str(cause))) from error
 
 
 def _write_header(stream: IO[bytes], count: int, image_size: int) -> int:

@@ -110,7 +110,8 @@ def _find_culprit(folder: str, suspects: Sequence[Sequence[Found]], size: int, m
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     raise ResourceError(
-        f"The processes that decode {folder} were killed, probably for lack of memory: use fewer (--workers 1)."
+        f"The processes that decode {folder} were killed, probably for lack of memory: close other programs, or "
+        "leave large images out with --max-pixels."
     )
 
 

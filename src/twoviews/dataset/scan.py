@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from twoviews.dataset.images import Skipped
+from twoviews.dataset.reasons import reason_of
 
 Progress = Callable[[int, int, str], None]
 
@@ -133,10 +134,3 @@ def _sort_in(
         found.skip(path, "empty file")
     else:
         found.files.append(Found(path, status.st_size, status.st_mtime_ns))
-
-
-def reason_of(error: OSError) -> str:
-    """A system error as the reason for leaving a file out."""
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    return f"can't be read: {(error.strerror or str(error)).lower()}"

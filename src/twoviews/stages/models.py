@@ -33,7 +33,10 @@ def load_classifier(file: Path, class_names: tuple[str, ...] | None = None) -> t
         )
     classifier = Classifier(backbone_from(about), len(names))
     load_backbone_weights(classifier.backbone, tensors, str(file))
-    classifier.head.load_state_dict({"weight": tensors["fc.weight"], "bias": tensors["fc.bias"]})
+    head = {"weight": tensors["fc.weight"], "bias": tensors.get("fc.bias")}
+    if any(t is None or t.shape != getattr(classifier.head, name).shape for name, t in head.items()):
+        raise CheckpointError(f"{file}: its head does not fit {len(names)} classes; name a run that twoviews finished.")
+    classifier.head.load_state_dict(head)
     return classifier.eval(), about
 
 

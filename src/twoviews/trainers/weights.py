@@ -19,6 +19,8 @@ from twoviews.trainers.checkpoint import contiguous
 MATCH = 0.99  # share of the backbone's tensors that a weights file must bring
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "encoder_q.", "resnet.")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "backbone")
+# Older ones can be made to run code by a file, even with weights_only (CVE-2026-24747).
+_SAFE_TORCH = (2, 10)
 # Tensors of heads: of no use to a backbone, and no sign of a wrong file.
 _HEADS = ("fc.", "head.", "classifier.", "projection_head.", "projector.", "projection.")
 
@@ -33,7 +35,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors of a .safetensors or PyTorch weights file, and what twoviews wrote about them ({} if foreign).
 
     Raises:
-        CheckpointError: missing, damaged, or a pickle that holds more than tensors.
+        CheckpointError: missing, damaged, a pickle that holds more than tensors, or one that this torch can't read
+            safely.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file.")
@@ -41,8 +44,13 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {}).get("twoviews", "{}"))
+                if not isinstance(about, dict):
+                    raise ValueError("its metadata is not what twoviews writes")
                 return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
+        _refuse_unsafe_torch(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise CheckpointError(f"{path} is not a whole weights file: {str(error).splitlines()[0]}") from error
     except Exception as error:  # pickle.UnpicklingError: pages of advice, and somewhere what it refused
@@ -60,30 +68,52 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, {}
 
 
+def _refuse_unsafe_torch(path: Path) -> None:
+    version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
+    if version < _SAFE_TORCH:
+        raise CheckpointError(
+            f"{path} is not loaded: with torch {torch.__version__} such a file could run code (CVE-2026-24747); "
+            f"install torch {'.'.join(map(str, _SAFE_TORCH))} or newer, or convert the file to .safetensors."
+        )
+
+
 def load_backbone_weights(backbone: nn.Module, tensors: dict[str, Tensor], origin: str) -> str:
     """Load a backbone from tensors that may carry a wrapper's prefixes and heads.
 
     Returns:
-        One line: how many tensors matched.
+        One line: how many tensors matched, which is missing, what was taken off their names.
 
     Raises:
-        CheckpointError: fewer than ``MATCH`` of the backbone's tensors are there with the right shape.
+        CheckpointError: fewer than ``MATCH`` of the backbone's tensors are there with the right shape, or two
+            different tensors have the same name once the prefixes are off.
     """
     wanted = backbone.state_dict()
-    cleaned = {_strip(name, wanted): tensor for name, tensor in tensors.items()}
+    cleaned: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        plain = _strip(name, wanted)
+        if plain in wanted and plain in cleaned and not torch.equal(tensor, cleaned[plain]):
+            raise CheckpointError(
+                f"{origin} holds two backbones: {names[plain]} and {name} differ; save the one to load alone."
+            )
+        cleaned[plain], names[plain] = tensor, name
     matched = {k: v for k, v in cleaned.items() if k in wanted and v.shape == wanted[k].shape}
     wrong = [k for k in cleaned if k in wanted and k not in matched]
     missing = [k for k in wanted if k not in matched and not k.endswith("num_batches_tracked")]
     needed = sum(not k.endswith("num_batches_tracked") for k in wanted)
+    example = f"{wrong[0]} has another shape" if wrong else f"{missing[0]} is missing" if missing else ""
     if needed - len(missing) < MATCH * needed:
-        example = f"{wrong[0]} has another shape" if wrong else f"{missing[0]} is missing"
         raise CheckpointError(
             f"{origin}: only {needed - len(missing)} of the backbone's {needed} tensors fit ({example}); "
             "name the --backbone and --stem that the weights were trained with."
         )
     backbone.load_state_dict({**wanted, **matched})
     unused = sum(k not in wanted and not k.startswith(_HEADS) for k in cleaned)
-    return f"{needed - len(missing)} of {needed} tensors loaded from {origin}, {unused} others not used"
+    prefixes = sorted({names[k].removesuffix(k) for k in matched} - {""})
+    said = f"{needed - len(missing)} of {needed} tensors loaded from {origin}"
+    said += f" ({example}), " if example else ", "
+    said += f"{unused} others not used"
+    return f"{said}; {', '.join(prefixes)} taken off their names" if prefixes else said
 
 
 def _strip(name: str, wanted: dict[str, Any]) -> str:
