@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twoviews.dataset import copies
-from twoviews.dataset.copies import copy_groups, find_leaks, first_names, image_digests
+from twoviews.dataset.copies import copy_groups, find_leaks, first_positions, image_digests
 from twoviews.dataset.images import ImageSet
 
 
@@ -66,12 +66,17 @@ def test_leaks_are_named() -> None:
     held = random_images(4)
     images = np.concatenate([random_images(3, seed=1), held[2:3], held[1:2], held[2:3]])
     held_digests, digests = image_digests([whole(held, "test"), whole(images, "unlabeled")])
-    names = first_names(whole(held, "test"), held_digests)
-    mask, leaks = find_leaks("unlabeled", whole(images, "unlabeled"), digests, {"test": names})
+    held_out = {"test": (whole(held, "test"), first_positions(held_digests))}
+    mask, leaks = find_leaks("unlabeled", whole(images, "unlabeled"), digests, held_out)
     assert list(mask) == [False, False, False, True, True, True]
     assert [(leak.file, leak.copy_of_split, leak.copy_of) for leak in leaks] == [
         ("unlabeled/3", "test", "test/2"),
         ("unlabeled/4", "test", "test/1"),
         ("unlabeled/5", "test", "test/2"),
+    ]
+    assert [(leak.row, leak.copy_of_row, leak.kind, leak.similarity) for leak in leaks] == [
+        (3, 2, "exact", 1.0),
+        (4, 1, "exact", 1.0),
+        (5, 2, "exact", 1.0),
     ]
     assert copy_groups(digests) == [[3, 5]]

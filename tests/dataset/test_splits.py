@@ -113,7 +113,7 @@ def test_copies_of_test_images_leave_train_and_unlabeled() -> None:
         ("unlabeled", "unlabeled/0", "test", "test/3"),
         ("unlabeled", "unlabeled/39", "test", "test/19"),
     ]
-    assert "2 of 40 unlabeled images are exact copies of test images and were left out." in splits.notes
+    assert "Of 40 unlabeled images 2 are exact copies of 2 test images and were left out." in splits.notes
 
 
 def test_copies_of_validation_images_leave_train_and_unlabeled() -> None:
@@ -167,7 +167,7 @@ def test_keep_leaks_lists_them_and_removes_none() -> None:
     splits = make_splits(source, seed=0, keep_leaks=True)
     assert splits.counts == {"unlabeled": 40, "train": 54, "val": 6, "test": 20}
     assert [leak.file for leak in splits.leaks] == ["unlabeled/0"]
-    assert any("were kept (--keep-leaks)" in note for note in splits.notes)
+    assert any("was kept (--keep-leaks)" in note for note in splits.notes)
 
 
 @pytest.mark.parametrize("keep_leaks", [False, True])
@@ -219,10 +219,119 @@ def test_without_labels_there_is_nothing_to_split() -> None:
         splits.open_test()
 
 
-def test_label_conflicts_are_noted() -> None:
+def nearly(image: np.ndarray) -> np.ndarray:
+    """The same picture with other pixels, and mirrored."""
+    changed = image.astype(np.int16)
+    changed[:, ::2] += 2
+    return changed.clip(0, 255).astype(np.uint8)[:, :, ::-1]
+
+
+def test_the_note_counts_copies_and_what_they_copy() -> None:
     source = make_source()
-    source = replace(source, train=copied(source.train, {1: source.train.pixels[0]}))
-    assert any("two labels: train/0 = train/1" in note for note in make_splits(source, seed=0).notes)
+    assert source.test is not None
+    test = copied(source.test, {5: source.test.pixels[3]})  # the test set has a copy of its own
+    unlabeled = copied(source.unlabeled, dict.fromkeys((0, 1, 2), test.pixels[3]))
+    notes = make_splits(replace(source, test=test, unlabeled=unlabeled), seed=0).notes
+    assert "Of 40 unlabeled images 3 are exact copies of 2 test images and were left out." in notes
+
+
+@pytest.mark.parametrize("drop_near", [False, True])
+def test_near_copies_are_listed_and_leave_only_when_asked(drop_near: bool) -> None:
+    source = make_source()
+    clean = make_splits(source, seed=0)
+    chosen, kept = rows(clean.val), rows(clean.train)
+    assert source.test is not None
+    test, val = source.test.pixels, source.train.pixels[chosen[0]]
+    source = replace(
+        source,
+        train=copied(source.train, {kept[0]: nearly(test[3]), kept[5]: nearly(val)}),
+        unlabeled=copied(
+            source.unlabeled, {4: nearly(test[3]), 6: test[4], 8: nearly(val), 9: nearly(nearly(test[4]))}
+        ),
+    )
+    splits = make_splits(source, seed=0, drop_near=drop_near)
+    near = [(x.split, x.file, x.copy_of_split, x.copy_of, x.row) for x in splits.leaks if x.kind == "near"]
+    assert near == [
+        ("train", f"train/{kept[0]}", "test", "test/3", kept[0]),
+        ("train", f"train/{kept[5]}", "val", f"train/{chosen[0]}", kept[5]),
+        ("unlabeled", "unlabeled/4", "test", "test/3", 4),
+        ("unlabeled", "unlabeled/8", "val", f"train/{chosen[0]}", 8),
+        ("unlabeled", "unlabeled/9", "test", "test/4", 9),
+    ]
+    assert [x.file for x in splits.leaks if x.kind == "exact"] == ["unlabeled/6"]
+    assert all(0.9 < x.similarity < 1 for x in splits.leaks if x.kind == "near")
+    left = {kept[0], kept[5]} if drop_near else set()
+    assert rows(splits.train) == [row for row in kept if row not in left]
+    assert rows(splits.unlabeled) == [i for i in range(40) if i not in ({4, 6, 8, 9} if drop_near else {6})]
+    assert rows(splits.val) == chosen
+    assert splits.counts["test"] == 20
+    end = "were left out (--drop-near)" if drop_near else "stay (--drop-near takes them out)"
+    assert f"Of 40 unlabeled images 2 are near copies of test images, by a perceptual hash, and {end}." in splits.notes
+    end = "was left out (--drop-near)" if drop_near else "stays (--drop-near takes it out)"
+    assert f"Of 40 unlabeled images 1 is a near copy of a validation image and {end}." in splits.notes
+    assert f"Of 60 train images 1 is a near copy of a test image and {end}." in splits.notes
+    assert "Of 40 unlabeled images 1 is an exact copy of a test image and was left out." in splits.notes
+    for leak in splits.leaks:
+        assert source.test.name(leak.copy_of_row) == leak.copy_of or leak.copy_of_split == "val"
+        assert np.array_equal(
+            splits.pixels_of(leak.split)[leak.row], splits.pixels_of(leak.copy_of_split)[leak.copy_of_row]
+        ) == (leak.kind == "exact")
+
+
+def test_keeping_leaks_and_dropping_near_ones_contradict() -> None:
+    with pytest.raises(SettingsError, match="--drop-near"):
+        make_splits(make_source(), seed=0, keep_leaks=True, drop_near=True)
+
+
+def test_near_copies_are_listed_where_leaks_are_kept() -> None:
+    source = make_source()
+    assert source.test is not None
+    test = source.test.pixels
+    source = replace(source, unlabeled=copied(source.unlabeled, {1: test[0], 2: nearly(test[1])}))
+    splits = make_splits(source, seed=0, keep_leaks=True)
+    assert [(x.file, x.kind) for x in splits.leaks] == [("unlabeled/1", "exact"), ("unlabeled/2", "near")]
+    assert splits.counts["unlabeled"] == 40
+
+
+def test_pictures_under_two_labels_are_listed() -> None:
+    source = make_source()
+    pixels = source.train.pixels
+    source = replace(
+        source, train=copied(source.train, {1: pixels[0], 3: pixels[0], 7: nearly(pixels[5]), 8: pixels[11]})
+    )
+    splits = make_splits(source, seed=0)
+    found = [(x.file, x.label, x.other_file, x.other_label, x.kind) for x in splits.conflicts]
+    assert found == [
+        ("train/0", "a", "train/1", "b", "exact"),
+        ("train/1", "b", "train/3", "a", "exact"),
+        ("train/5", "c", "train/7", "b", "near"),
+    ]
+    assert any("3 pairs of images show one picture under two labels: train/0 (a)" in note for note in splits.notes)
+
+
+@pytest.mark.parametrize("look_at_test", [False, True])
+def test_labels_of_test_images_are_compared_only_for_a_look(look_at_test: bool) -> None:
+    source = make_source()
+    assert source.test is not None
+    test = source.test.pixels
+    source = replace(source, train=copied(source.train, {1: test[0], 3: nearly(test[2])}))
+    splits = make_splits(source, seed=0, look_at_test=look_at_test)
+    expected = [("train/1", "b", "test/0", "a", "exact"), ("train/3", "a", "test/2", "c", "near")]
+    found = [(x.file, x.label, x.other_file, x.other_label, x.kind) for x in splits.conflicts]
+    assert found == (expected if look_at_test else [])
+    assert ("test" in splits.class_counts) == look_at_test
+    assert splits.class_counts["train"] == list(np.bincount(np.asarray(splits.train.labels)))
+    if look_at_test:
+        assert splits.class_counts["test"] == [7, 7, 6]
+
+
+def test_images_of_one_colour_are_counted() -> None:
+    source = make_source()
+    flat = np.full((3, SIZE, SIZE), 9, dtype=np.uint8)
+    source = replace(source, unlabeled=copied(source.unlabeled, {0: flat, 7: flat + 1}))
+    splits = make_splits(source, seed=0)
+    assert splits.blank == 2
+    assert any("2 of 40 unlabeled images are of (nearly) one colour" in note for note in splits.notes)
 
 
 def test_test_labels_are_behind_one_door() -> None:

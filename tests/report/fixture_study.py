@@ -48,6 +48,8 @@ def write_study(folder: Path, class_names: Sequence[str] = CLASSES, images: int 
             "classes": list(class_names),
             "counts": {"unlabeled": 10000, "train": 900, "val": 100, "test": len(labels)},
             "leaks_removed": 3,
+            "near_copies": 1,
+            "near_copies_removed": 0,
         },
         "seeds": [0],
         "models": models,
@@ -329,11 +331,39 @@ def _surroundings(folder: Path) -> None:
         },
     )
     leaks = [
-        {"split": "train", "file": f"train/0{i}.png", "copy_of_split": "test", "copy_of": f"test/1{i}.png"}
-        for i in range(3)
+        {
+            "split": "train",
+            "file": f"train/0{i}.png",
+            "copy_of_split": "test",
+            "copy_of": f"test/1{i}.png",
+            "kind": "near" if i == 3 else "exact",
+            "similarity": 0.9731 if i == 3 else 1.0,
+        }
+        for i in range(4)
+    ]
+    shown = [3, 0, 2]
+    pairs = np.random.default_rng(0).integers(0, 256, (len(shown) * 32, 2 * 32, 3), dtype=np.uint8)
+    Image.fromarray(pairs).save(folder / "leaks.webp", lossless=True)
+    conflicts = [
+        {
+            "split": "train",
+            "file": "train/00.png",
+            "label": "cat",
+            "other_split": "train",
+            "other_file": "train/07.png",
+            "other_label": "dog",
+            "kind": "exact",
+            "similarity": 1.0,
+        }
     ]
     skipped = [{"path": "unlabeled/broken.jpg", "reason": "truncated", "bytes": 1312}]
     write_json(
         folder / "data.json",
-        {"notes": ["Images are 32×32 pixels and are used as they are."], "leaks": leaks, "skipped": skipped},
+        {
+            "notes": ["Images are 32×32 pixels and are used as they are."],
+            "leaks": leaks,
+            "leak_pictures": {"size": 32, "leaks": shown},
+            "conflicts": conflicts,
+            "skipped": skipped,
+        },
     )

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fixture_study import CLASSES, HOSTILE, edit_results, stop_early, write_study
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from twoviews.errors import DataError
 from twoviews.report.page import write_report
+from twoviews.report.pictures import embed_file
 
 
 class Page(HTMLParser):
@@ -82,7 +90,11 @@ def test_page_holds_every_part(html):
         "59.7%",
         "57.6 – 61.8",
         "900 training labels",
-        "3 exact copies of validation or test images were taken out",
+        "3 exact copies of validation or test images were taken out of the training images.",
+        "train/03.png | test/13.png: near copy, similarity 0.973",
+        "train/02.png | test/12.png: exact copy",
+        "And 1 more in leaks.csv",
+        "One picture, two labels",
         "1 file was skipped",
         "23.1% of the variance",
         "0.962 of 1",
@@ -93,7 +105,7 @@ def test_page_holds_every_part(html):
         "Example CPU",
     ):
         assert said in text
-    assert page.tags.count("img") == 21
+    assert page.tags.count("img") == 24
     assert "not finished" not in text
     assert "nan" not in re.findall(r"\w+", text.lower())
 
@@ -123,6 +135,32 @@ def test_hostile_names_are_text(tmp_path):
     assert "\u202e" not in page.text
 
 
+@pytest.mark.parametrize("damage", ["missing", "no picture", "other size", "other number", "nonsense"])
+def test_pictures_of_copies_that_do_not_fit_are_left_out(study, tmp_path, damage):
+    """In a folder that holds nothing else, so that the page is quick to draw."""
+    for name in ("settings.yaml", "leaks.webp", "data.json"):
+        shutil.copy(study / name, tmp_path / name)
+    sheet, data = tmp_path / "leaks.webp", json.loads((study / "data.json").read_text())
+    if damage == "missing":
+        sheet.unlink()
+    elif damage == "no picture":
+        sheet.write_bytes(b"RIFF")
+    elif damage == "other size":
+        data["leak_pictures"]["size"] = 31
+    elif damage == "other number":
+        data["leak_pictures"]["leaks"].append(1)
+    else:
+        data["leak_pictures"] = {"size": -2.5, "leaks": [0, "x", None, 99]}
+        data["leaks"][0] = HOSTILE
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    text = " ".join(page.text.split())
+    assert page.tags.count("img") == 0
+    assert ("Left out of this page:" in text) == (damage != "missing")
+    assert "test/13.png" in text
+    assert "script" not in page.tags
+
+
 def test_a_study_that_stopped_says_where(fresh):
     stop_early(fresh, epochs=12)
     text = text_of(write_report(fresh))
@@ -146,6 +184,18 @@ def test_a_stage_that_was_cut_short(fresh):
     assert "not finished: pretrain (stopped after epoch 60, step 2,340)" in text_of(write_report(fresh / "pretrain"))
 
 
+def test_jumps_of_the_loss_are_told_where_there_were_any(fresh, html):
+    assert "The loss jumped" not in html
+    path = fresh / "pretrain" / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[3]["loss_spikes"], rows[6]["loss_spikes"] = 2, 1
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sentence = (
+        "The loss jumped above ten times that of the epochs before at 3 steps of SimCLR pretraining (epochs 4 and 7)"
+    )
+    assert sentence in write_report(fresh).read_text(encoding="utf-8")
+
+
 def test_damaged_and_missing_numbers_leave_gaps(fresh):
     def spoil(results):
         results["models"]["knn"].update(test_top1=None, ci95=[None, None], confusion=None)
@@ -162,6 +212,33 @@ def test_damaged_and_missing_numbers_leave_gaps(fresh):
     text = text_of(write_report(fresh))
     assert "SimCLR, kNN – – " in text
     assert text.count("Left out of this page:") == 3
+
+
+class Payload:
+    """Unpickled, it would leave a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_code_in_an_array_is_left_out_and_does_not_run(fresh, tmp_path):
+    np.savez(fresh / "features" / "maps.npz", pretrained_tsne=np.array([Payload(tmp_path / "ran")], dtype=object))
+    assert "features/maps.npz can't be read" in text_of(write_report(fresh / "features"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_picture_is_written_anew_without_what_it_carries(tmp_path):
+    about = PngInfo()
+    about.add_text("Comment", "taken at our house", zip=False)
+    exif = Image.Exif()
+    exif[0x010E] = "taken at our house"
+    Image.new("RGB", (40, 40)).save(tmp_path / "views.png", pnginfo=about, exif=exif)
+    assert b"our house" in (tmp_path / "views.png").read_bytes()
+    picture = embed_file(tmp_path / "views.png", "views", [])
+    assert b"our house" not in base64.b64decode(picture.src.partition(",")[2])
 
 
 def test_several_seeds_show_the_first(fresh):

@@ -6,32 +6,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from twoviews.dataset.decode_workers import usable_cpus
-from twoviews.dataset.images import ImageSet, Pixels
+from twoviews.dataset.images import ImageSet, Pixels, forget_pages
 
 _BLOCK_BYTES = 16 << 20
 _MAX_THREADS = 8
 
+Kind = Literal["exact", "near"]
+
 
 @dataclass(frozen=True)
 class Leak:
-    """An image that is a pixel-exact copy of one held out from training.
+    """An image that is a copy of one held out from training.
 
     Attributes:
-        split: the set it was in ("unlabeled", "train" or "val"), and was left out of.
+        split: the set it was in ("unlabeled", "train" or "val").
         file: its name.
         copy_of_split: "test" or "val".
-        copy_of: name of the first image there with the same pixels.
+        copy_of: name of the image there: the first with the same pixels, or the most similar one.
+        row, copy_of_row: where the pixels of both lie in their sets' arrays.
+        kind: "exact", the same pixels, or "near": encoded anew, resized, turned or mirrored.
+        similarity: 1 for exact copies.
     """
 
     split: str
     file: str
     copy_of_split: str
     copy_of: str
+    row: int
+    copy_of_row: int
+    kind: Kind = "exact"
+    similarity: float = 1.0
 
 
 def image_digests(sets: Sequence[ImageSet]) -> list[list[bytes]]:
@@ -43,12 +53,13 @@ def image_digests(sets: Sequence[ImageSet]) -> list[list[bytes]]:
     order = _common_order([images.pixels for images in sets])
     done: list[tuple[ImageSet, list[bytes]]] = []
     for images in sets:
-        before = next((digests for other, digests in done if _same_images(other, images)), None)
+        before = next((digests for other, digests in done if same_images(other, images)), None)
         done.append((images, _digests(images, order) if before is None else before))
     return [digests for _, digests in done]
 
 
-def _same_images(one: ImageSet, other: ImageSet) -> bool:
+def same_images(one: ImageSet, other: ImageSet) -> bool:
+    """Whether both are the same rows of the same array."""
     return one.pixels is other.pixels and np.array_equal(one.rows, other.rows)
 
 
@@ -81,6 +92,7 @@ def _digests(images: ImageSet, order: tuple[int, ...]) -> list[bytes]:
         for blocks in _blocks(images.rows, each, threads):
             for part in pool.map(of, blocks):
                 digests += part
+            forget_pages(images.pixels)
     return digests
 
 
@@ -90,17 +102,16 @@ def _blocks(rows: npt.NDArray[np.int64], each: int, at_once: int) -> Iterator[li
         yield [rows[i : min(i + each, stop)] for i in range(start, stop, each)]
 
 
-def first_names(images: ImageSet, digests: Sequence[bytes]) -> dict[bytes, str]:
-    """Digest → name of the first image that has it."""
-    names: dict[bytes, str] = {}
+def first_positions(digests: Sequence[bytes]) -> dict[bytes, int]:
+    """Digest → position of the first image that has it."""
+    positions: dict[bytes, int] = {}
     for position, digest in enumerate(digests):
-        if digest not in names:
-            names[digest] = images.name(position)
-    return names
+        positions.setdefault(digest, position)
+    return positions
 
 
 def find_leaks(
-    split: str, images: ImageSet, digests: Sequence[bytes], held_out: Mapping[str, Mapping[bytes, str]]
+    split: str, images: ImageSet, digests: Sequence[bytes], held_out: Mapping[str, tuple[ImageSet, Mapping[bytes, int]]]
 ) -> tuple[npt.NDArray[np.bool_], list[Leak]]:
     """Images that are exact copies of held-out ones.
 
@@ -108,7 +119,8 @@ def find_leaks(
         split: what ``images`` are called.
         images: the set to look through.
         digests: of ``images``, from ``image_digests``.
-        held_out: for each held-out split, digest → name; the first split that holds a digest is named.
+        held_out: for each held-out split its images, and digest → position there; the first split that holds a
+            digest is named.
 
     Returns:
         (N,) mask, true for copies, and one ``Leak`` for each, in the set's order.
@@ -116,12 +128,35 @@ def find_leaks(
     mask = np.zeros(len(images), dtype=np.bool_)
     leaks: list[Leak] = []
     for position, digest in enumerate(digests):
-        for held_out_split, names in held_out.items():
-            if digest in names:
+        for held_out_split, (held, positions) in held_out.items():
+            if digest in positions:
                 mask[position] = True
-                leaks.append(Leak(split, images.name(position), held_out_split, names[digest]))
+                leaks.append(leak_of(split, images, position, held_out_split, held, positions[digest]))
                 break
     return mask, leaks
+
+
+def leak_of(
+    split: str,
+    images: ImageSet,
+    position: int,
+    held_out_split: str,
+    held_out: ImageSet,
+    held_out_position: int,
+    kind: Kind = "exact",
+    similarity: float = 1.0,
+) -> Leak:
+    """The leak of the image at one position of a set, which is a copy of that at another of a held-out one."""
+    return Leak(
+        split,
+        images.name(position),
+        held_out_split,
+        held_out.name(held_out_position),
+        int(images.rows[position]),
+        int(held_out.rows[held_out_position]),
+        kind,
+        similarity,
+    )
 
 
 def copy_groups(digests: Sequence[bytes]) -> list[list[int]]:

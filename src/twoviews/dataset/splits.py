@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from twoviews.dataset.copies import Leak, copy_groups, find_leaks, first_names, image_digests
-from twoviews.dataset.images import ImageSet, Indices, Skipped, Source
+from twoviews.dataset.conflicts import Conflict, find_conflicts
+from twoviews.dataset.copies import Leak
+from twoviews.dataset.fingerprint import Fingerprint
+from twoviews.dataset.images import ImageSet, Indices, Pixels, Skipped, Source
+from twoviews.dataset.leaks import LeakSearch
 from twoviews.errors import DataError, SettingsError
 
-__all__ = ["Leak", "Splits", "channel_statistics", "make_splits"]
+__all__ = ["Conflict", "Leak", "Splits", "channel_statistics", "make_splits"]
 
 MAX_STATISTICS_IMAGES = 10_000
 _BLOCK = 256
@@ -30,11 +32,15 @@ class Splits:
         train: labelled training images, without validation.
         val: labelled validation images; empty where there are no labels.
         test_images: test images without their labels, or None.
-        leaks: exact copies of held-out images, by the set they were left out of.
+        leaks: copies of held-out images on the training side, exact and near, whether they were left out or not.
+        conflicts: pictures that are there under two labels.
+        blank: how many unlabeled images are of (nearly) one colour.
+        class_counts: images of each class, by split; of the test images only where they were looked at.
         mean, std: of each channel (R, G, B) over the unlabeled images, in [0, 1] units.
         folds: for each official fold, positions in ``train`` of its images that are still there, or None.
         notes: sentences a user should read.
         skipped: files that were left out.
+        fingerprint: of all of it, to notice when a run that goes on finds other images; None for made-up images.
     """
 
     name: str
@@ -50,6 +56,10 @@ class Splits:
     std: _Channels
     test_images: ImageSet | None
     _test: ImageSet | None = field(repr=False, default=None)
+    conflicts: list[Conflict] = field(default_factory=list)
+    blank: int = 0
+    class_counts: dict[str, list[int]] = field(default_factory=dict)
+    fingerprint: Fingerprint | None = field(repr=False, default=None)
 
     def open_test(self) -> ImageSet:
         """Test images with their labels: the one door to them, for the test stage alone.
@@ -60,6 +70,12 @@ class Splits:
         if self._test is None:
             raise DataError(f"{self.name} has no test part: add test/<class>/, or name one with --test DIR.")
         return self._test
+
+    def pixels_of(self, split: str) -> Pixels:
+        """The array that holds a split's images, those that were left out among them; a leak's rows are its rows."""
+        images = {"unlabeled": self.unlabeled, "train": self.train, "val": self.val, "test": self.test_images}[split]
+        assert images is not None
+        return images.pixels
 
     @property
     def counts(self) -> dict[str, int]:
@@ -72,77 +88,96 @@ class Splits:
         }
 
 
-def make_splits(source: Source, *, seed: int, val_fraction: float = 0.1, keep_leaks: bool = False) -> Splits:
+def make_splits(
+    source: Source,
+    *,
+    seed: int,
+    val_fraction: float = 0.1,
+    keep_leaks: bool = False,
+    drop_near: bool = False,
+    look_at_test: bool = False,
+) -> Splits:
     """Split validation off, take copies of held-out images out of the training side, seal the test labels.
 
-    In this order: copies of test images leave train and the source's own val; then ``val_fraction`` of each
-    class becomes validation, where the source brings none; then copies of test and validation images leave
-    unlabeled, and copies of validation images leave train. Copies are exact, by pixels. Where unlabeled and
-    train are rows of one array, the validation rows leave unlabeled too: that is the split itself, no leak,
-    and a note counts them.
+    In this order: exact copies of test images leave train and the source's own val; then ``val_fraction`` of each
+    class becomes validation, where the source brings none; then exact copies of test and validation images leave
+    unlabeled, and those of validation images leave train. Near copies of either (``near_copies``) in train and
+    unlabeled are listed last, and leave only with ``drop_near``: validation is the same with it and without. Where
+    unlabeled and train are rows of one array, the validation rows leave unlabeled too: that is the split itself, no
+    leak, and a note counts them.
 
     Args:
         source: what a loader gave.
         seed: decides which images validate; the same seed and source give the same split everywhere.
         val_fraction: part of the labelled training images of each class (between 0 and 1); at least one.
         keep_leaks: leave every image where the source put it, and only list the copies.
+        drop_near: take near copies out of the training side as well.
+        look_at_test: also count the test images of each class and compare their labels with those of copies. Only
+            for a look at the data: with a training to come, test labels stay unread.
 
     Raises:
-        SettingsError: ``val_fraction`` or ``seed`` is out of range.
+        SettingsError: ``val_fraction`` or ``seed`` is out of range, or ``keep_leaks`` and ``drop_near`` are both
+            asked for.
         DataError: a class would have no image in train or val, or no unlabeled image is left.
     """
     if not 0.0 < val_fraction < 1.0:
         raise SettingsError(f"The validation fraction is {val_fraction}: it must lie between 0 and 1.")
     if seed < 0:
         raise SettingsError(f"The seed is {seed}; it must be 0 or more.")
+    if keep_leaks and drop_near:
+        raise SettingsError("--keep-leaks keeps every copy and --drop-near takes near ones out: leave one of them out.")
     notes = list(source.notes)
     given = {"train": source.train, "val": source.val, "test": source.test, "unlabeled": source.unlabeled}
-    sets = {part: images for part, images in given.items() if images is not None}
-    digests = dict(zip(sets, image_digests(list(sets.values())), strict=True))
-    test_names = {"test": first_names(sets["test"], digests["test"])} if "test" in sets else {}
-    leaks: list[Leak] = []
-
-    def leave_out(part: str, positions: Indices, held_out: dict[str, dict[bytes, str]]) -> Indices:
-        """The positions of a part that stay, once copies of held-out images have left."""
-        images = sets[part].take(positions)
-        mask, found = find_leaks(part, images, [digests[part][i] for i in positions], held_out)
-        leaks.extend(found)
-        return positions if keep_leaks else positions[~mask]
-
-    train = leave_out("train", _all(source.train), test_names)
-    _note_conflicts(source, train, digests["train"], notes)
+    search = LeakSearch(
+        {part: images for part, images in given.items() if images is not None},
+        keep_leaks=keep_leaks,
+        drop_near=drop_near,
+    )
+    test = {} if source.test is None else {"test": search.held_out("test", _all(source.test))}
+    train = search.without_exact("train", _all(source.train), test)
     if source.val is not None:
-        val = leave_out("val", _all(source.val), test_names)
-        val_set, val_digests = source.val.take(val), [digests["val"][i] for i in val]
+        val_part, val = "val", search.without_exact("val", _all(source.val), test)
+        val_set = source.val.take(val)
     else:
-        val = train[_stratified(source.train.take(train), source.class_names, seed, val_fraction)]
+        val_part, val = "train", train[_stratified(source.train.take(train), source.class_names, seed, val_fraction)]
+        val_set = source.train.take(val)
         train = np.setdiff1d(train, val)
-        val_set, val_digests = source.train.take(val), [digests["train"][i] for i in val]
-    val_names = {"val": first_names(val_set, val_digests)}
-    train = leave_out("train", train, val_names)
+    held_out = {**test, "val": search.held_out(val_part, val)}
+    train = search.without_exact("train", train, {"val": held_out["val"]})
     unlabeled = _without_validation_rows(source, val_set, keep_leaks, notes)
-    unlabeled = leave_out("unlabeled", unlabeled, {**test_names, **val_names})
+    unlabeled = search.without_exact("unlabeled", unlabeled, held_out)
+    train = search.without_near("train", train, held_out)
+    unlabeled = search.without_near("unlabeled", unlabeled, held_out)
     if keep_leaks:
         unlabeled = _all(source.unlabeled)
 
     train_set = source.train.take(train)
     unlabeled_set = source.unlabeled.take(unlabeled)
+    remedy = "leave --drop-near out" if drop_near else "use --keep-leaks"
     if source.class_names and len(source.train):
-        _require_each_class(train_set, val_set, source.class_names)
+        _require_each_class(train_set, val_set, source.class_names, remedy)
     if len(unlabeled_set) == 0:
         raise DataError(
-            f"{source.name} has no unlabeled image that is not a copy of a held-out one: add others, or use "
-            "--keep-leaks."
+            f"{source.name} has no unlabeled image that is not a copy of a held-out one: add others, or {remedy}."
         )
-    notes += _leak_notes(leaks, {part: len(images) for part, images in sets.items()}, keep_leaks)
+    labelled = [part for part in ("train", "val", "test") if part in search.sets and (part != "test" or look_at_test)]
+    conflicts = find_conflicts(
+        {part: search.sets[part] for part in labelled}, search.digests, search.hashes, source.class_names
+    )
+    blank = int(search.hashes["unlabeled"].blank[unlabeled].sum())
+    notes += [*search.notes(), *_conflict_notes(conflicts), *_blank_notes(blank, len(unlabeled_set))]
     mean, std = channel_statistics(unlabeled_set)
+    counted = {"train": train_set, "val": val_set, **({"test": source.test} if look_at_test and source.test else {})}
     return Splits(
         name=source.name,
         class_names=source.class_names,
         unlabeled=unlabeled_set,
         train=train_set,
         val=val_set,
-        leaks=leaks,
+        leaks=search.leaks,
+        conflicts=conflicts,
+        blank=blank,
+        class_counts={part: _class_counts(images, source.class_names) for part, images in counted.items()},
         notes=notes,
         skipped=list(source.skipped),
         folds=None if source.folds is None else [_positions_of(fold, train) for fold in source.folds],
@@ -150,6 +185,10 @@ def make_splits(source: Source, *, seed: int, val_fraction: float = 0.1, keep_le
         std=std,
         test_images=None if source.test is None else source.test.without_labels(),
         _test=source.test,
+        fingerprint=Fingerprint(
+            [(images, search.digests[part]) for part, images in search.sets.items()],
+            [train_set, val_set, unlabeled_set, *([] if source.test is None else [source.test])],
+        ),
     )
 
 
@@ -197,41 +236,34 @@ def _without_validation_rows(source: Source, val: ImageSet, keep_leaks: bool, no
     return positions[~same]
 
 
-def _require_each_class(train: ImageSet, val: ImageSet, class_names: tuple[str, ...]) -> None:
+def _class_counts(images: ImageSet, class_names: tuple[str, ...]) -> list[int]:
+    assert images.labels is not None
+    return [int(count) for count in np.bincount(images.labels, minlength=len(class_names))]
+
+
+def _require_each_class(train: ImageSet, val: ImageSet, class_names: tuple[str, ...], remedy: str) -> None:
     for part, images in (("train", train), ("val", val)):
-        assert images.labels is not None
-        counts = np.bincount(images.labels, minlength=len(class_names))
-        if counts.min() == 0:
-            empty = ", ".join(class_names[i] for i in np.flatnonzero(counts == 0)[:10])
+        counts = _class_counts(images, class_names)
+        if min(counts) == 0:
+            empty = ", ".join([name for name, count in zip(class_names, counts, strict=True) if count == 0][:10])
             raise DataError(
-                f"No {part} image is left of {empty} (others have up to {counts.max()}), once copies of "
-                "held-out images are out: add images, leave the class out, or use --keep-leaks."
+                f"No {part} image is left of {empty} (others have up to {max(counts)}), once copies of "
+                f"held-out images are out: add images, leave the class out, or {remedy}."
             )
 
 
-def _note_conflicts(source: Source, positions: Indices, digests: list[bytes], notes: list[str]) -> None:
-    """Say which training pictures are there under two labels."""
-    labels = source.train.labels
-    assert labels is not None
-    conflicts = []
-    for group in copy_groups([digests[i] for i in positions]):
-        members = positions[group]
-        if len(np.unique(labels[members])) > 1:
-            conflicts.append(" = ".join(source.train.name(int(i)) for i in members))
-    if conflicts:
-        notes.append(
-            f"{len(conflicts):,} training pictures are there under two labels: {'; '.join(conflicts[:5])}"
-            f"{' …' if len(conflicts) > 5 else ''}."
-        )
+def _conflict_notes(conflicts: list[Conflict]) -> list[str]:
+    if not conflicts:
+        return []
+    pairs = "; ".join(f"{x.file} ({x.label}) and {x.other_file} ({x.other_label})" for x in conflicts[:3])
+    what = "One picture is there" if len(conflicts) == 1 else f"{len(conflicts):,} pairs of images show one picture"
+    return [f"{what} under two labels: {pairs}{' …' if len(conflicts) > 3 else ''}."]
 
 
-def _leak_notes(leaks: list[Leak], totals: dict[str, int], keep_leaks: bool) -> list[str]:
-    what = "were kept (--keep-leaks)" if keep_leaks else "were left out"
-    counts = Counter((leak.split, leak.copy_of_split) for leak in leaks)
-    return [
-        f"{count:,} of {totals[split]:,} {split} images are exact copies of {of} images and {what}."
-        for (split, of), count in counts.items()
-    ]
+def _blank_notes(blank: int, total: int) -> list[str]:
+    if not blank:
+        return []
+    return [f"{blank:,} of {total:,} unlabeled images are of (nearly) one colour: SimCLR learns nothing from them."]
 
 
 def channel_statistics(images: ImageSet) -> tuple[_Channels, _Channels]:

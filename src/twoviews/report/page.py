@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from twoviews import __version__
 from twoviews.files import write_text
-from twoviews.report import classes, pictures, tables
+from twoviews.report import classes, copies, pictures, says, tables
 from twoviews.report.source import STAGE_NAMES, Run, load
 from twoviews.report.style import showable
 from twoviews.report.verdict import verdict
@@ -67,11 +67,8 @@ def _content(run: Run) -> dict[str, Any]:
     folder = run.folder.resolve()
     named = folder.parent.name if folder.name in STAGE_NAMES else folder.name
     name = str(dig(run.results, "data", "name") or dig(run.settings, "data") or named)
-    leaks, leak_count = tables.files(
-        run.data.get("leaks"),
-        {"split": "Split", "file": "File", "copy_of_split": "Copy of", "copy_of": "File there"},
-    )
-    skipped, skipped_count = tables.files(run.data.get("skipped"), {"path": "File", "reason": "Why", "bytes": "Bytes"})
+    pairs = copies.leak_pairs(run)
+    skipped, skipped_count = tables.skipped(run)
     rows = classes.classes(run)
     matrices, change = pictures.confusions(run)
     shared, settings = tables.settings(run)
@@ -92,6 +89,7 @@ def _content(run: Run) -> dict[str, Any]:
         "curves": curves,
         "is_comparison": len(curves) == 2,
         "pretraining": pictures.pretraining_curves(run),
+        "jumps": says.jumps_says(run.stages.values()),
         "matrices": matrices,
         "change": change,
         "gains": classes.gains(rows),
@@ -104,9 +102,11 @@ def _content(run: Run) -> dict[str, Any]:
         "label_curve": tables.records(run.results.get("label_curve")),
         "folds": tables.records(run.results.get("folds")),
         "counts": tables.counts(run),
-        "leaks_removed": number(dig(run.results, "data", "leaks_removed")),
-        "leaks": leaks,
-        "leak_count": leak_count,
+        "exact_copies": copies.exact_copies_sentence(run),
+        "leaks": tables.leaks(run),
+        "leak_pairs": pairs,
+        "more_leaks": len(items(run.data.get("leaks"))) - len(pairs),
+        "conflicts": tables.conflicts(run),
         "skipped": skipped,
         "skipped_count": skipped_count,
         "notes": [str(note) for note in items(run.data.get("notes"))],

@@ -41,13 +41,14 @@ class Group:
     pictures: list[Picture] = field(default_factory=list)
 
 
-def _uri(content: bytes, kind: str) -> str:
+def data_uri(content: bytes, kind: str) -> str:
+    """A picture's bytes as an address inside the page."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def embed(figure: Figure, alt: str, title: str = "") -> Picture:
     """A figure as SVG inside the page."""
-    return Picture(_uri(style.svg(figure), "svg+xml"), alt, title)
+    return Picture(data_uri(style.svg(figure), "svg+xml"), alt, title)
 
 
 def embed_file(path: Path, alt: str, problems: list[str]) -> Picture | None:
@@ -68,7 +69,7 @@ def embed_file(path: Path, alt: str, problems: list[str]) -> Picture | None:
         small.save(stream, format=kind, quality=88)
         if stream.tell() <= _LARGEST_PICTURE:
             break
-    return Picture(_uri(stream.getvalue(), kind.lower()), alt)
+    return Picture(data_uri(stream.getvalue(), kind.lower()), alt)
 
 
 def confusion(run: Run, model: str) -> NDArray[np.float64] | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from twoviews.report.source import STAGE_NAMES, Stage
 from twoviews.report.words import count, dig, joined, number, percent
+
+_SHOWN_EPOCHS = 5
 
 
 def variance(results: Mapping[str, Any]) -> tuple[float | None, float | None]:
@@ -77,3 +80,18 @@ def tested_says(results: Mapping[str, Any]) -> str:
     if number(before) is None or number(after) is None:
         return ""
     return f"Test accuracy is {percent(before)} for the baseline and {percent(after)} for the fine-tuned model."
+
+
+def jumps_says(stages: Iterable[Stage]) -> str:
+    """In which epochs of which stages the loss of single steps jumped; empty where it never did."""
+    texts = []
+    for stage in stages:
+        epochs = [row for row in stage.metrics if number(row.get("loss_spikes"))]
+        if epochs:
+            steps = sum(int(row["loss_spikes"]) for row in epochs)
+            numbers = joined([str(row.get("epoch")) for row in epochs[:_SHOWN_EPOCHS]])
+            more = " and later" if len(epochs) > _SHOWN_EPOCHS else ""
+            times = "1 step" if steps == 1 else f"{count(steps)} steps"
+            word = "epoch" if len(epochs) == 1 else "epochs"
+            texts.append(f"at {times} of {STAGE_NAMES[stage.name]} ({word} {numbers}{more})")
+    return f"The loss jumped above ten times that of the epochs before {joined(texts)}." if texts else ""

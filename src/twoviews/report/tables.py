@@ -137,12 +137,35 @@ def counts(run: Run) -> Table | None:
     return Table(["Split", "Images"], [[str(name), count(value)] for name, value in found.items()])
 
 
-def files(rows: Any, columns: Mapping[str, str]) -> tuple[Table | None, int]:
-    """The first of a list of files with what is wrong with each, and how many there are."""
-    found = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+def leaks(run: Run) -> Table | None:
+    """The first copies of held-out images."""
+    columns = {"split": "Split", "file": "File", "copy_of_split": "Copy of", "copy_of": "File there", "kind": "Kind"}
+    return _files(run.data.get("leaks"), {**columns, "similarity": "Similarity"}, "leaks.csv")
+
+
+def conflicts(run: Run) -> Table | None:
+    """The first pictures that are there under two labels."""
+    columns = {"file": "File", "label": "Label", "other_file": "Copy", "other_label": "Its label", "kind": "Kind"}
+    return _files(run.data.get("conflicts"), {**columns, "similarity": "Similarity"}, "conflicts.csv")
+
+
+def skipped(run: Run) -> tuple[Table | None, int]:
+    """The first files that were left out with what is wrong with each, and how many there are."""
+    rows = run.data.get("skipped")
+    table = _files(rows, {"path": "File", "reason": "Why", "bytes": "Bytes"}, "skipped.csv")
+    return table, len(_mappings(rows))
+
+
+def _files(rows: Any, columns: Mapping[str, str], listed_in: str) -> Table | None:
+    """The first of a list of files; ``listed_in`` has all of them."""
+    found = _mappings(rows)
     cells = [[_plain(row.get(key)) for key in columns] for row in found[:_MOST_FILES]]
-    more = f"The first {_MOST_FILES} of {len(found):,}." if len(found) > _MOST_FILES else ""
-    return (Table([*columns.values()], cells, more, is_numeric=False) if cells else None), len(found)
+    more = f"The first {_MOST_FILES} of {len(found):,}; {listed_in} has all." if len(found) > _MOST_FILES else ""
+    return Table([*columns.values()], cells, more, is_numeric=False) if cells else None
+
+
+def _mappings(rows: Any) -> list[Mapping[str, Any]]:
+    return [row for row in items(rows) if isinstance(row, Mapping)]
 
 
 def settings(run: Run) -> tuple[Table | None, Table | None]:
