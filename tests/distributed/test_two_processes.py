@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,20 @@ from processes import run_processes
 from torch import Tensor, nn
 
 from twoviews.dataset.augmentations import Augmentation
+from twoviews.dataset.batches import Batches
+from twoviews.dataset.images import ImageSet
+from twoviews.errors import NumbersError
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.model.batchnorm import JointBatchNorm, join_batchnorm
+from twoviews.settings import SupervisedSettings
+from twoviews.trainers import train as training
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.failures import read_failure
+from twoviews.trainers.progress import speaks
+from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.steps import Batch, SimCLRStep
+from twoviews.trainers.task import Task
 from twoviews.trainers.validate import Normalisation
 
 IMAGES, WIDTH, TEMPERATURE = 8, 5, 0.2
@@ -119,6 +131,38 @@ def agree(engine: Engine) -> dict[str, Any]:
     return {"any": engine.any(first, False, not first, True), "mean": engine.mean(torch.tensor(float(engine.rank)))}
 
 
+def stop_together(engine: Engine, spoilt: str) -> dict[str, Any]:
+    """Training in which the last process alone has numbers that are not finite, at step 3."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    pixels = torch.randint(0, 256, (48, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
+    images = ImageSet.whole(pixels.numpy(), None, [f"{i}.png" for i in range(len(pixels))])
+    calls = 0
+
+    def step(wrapped: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        nonlocal calls
+        calls += 1
+        loss = wrapped(batch.images / 255).square().mean()
+        bad = calls == 4 and engine.rank == engine.world_size - 1
+        if bad and spoilt == "gradient":
+            loss = loss + (module[1].bias - module[1].bias.detach()).abs().sum().sqrt()
+        # A loss that is infinite and whose gradient is not: no other process can tell.
+        return loss, {"loss": loss.detach() + (math.inf if bad and spoilt == "loss" else 0)}
+
+    settings = SupervisedSettings(epochs=2, batch_size=16, optimizer="adamw")
+    task = Task("supervised", module, Batches(images, engine.device), step, lambda epoch: {})
+    folder = Path(tempfile.gettempdir()) / f"twoviews-stop-{os.environ['MASTER_PORT']}-{spoilt}"
+    folder.mkdir(exist_ok=True)
+    try:
+        training.train(task, settings, engine, RunFolder(folder, writes=engine.is_first), seed=5)
+    except NumbersError as error:
+        engine.barrier()
+        return {"said": str(error), "speaks": not error.of_all or speaks(), "failure": vars(read_failure(folder))}
+    finally:
+        engine.barrier()
+        shutil.rmtree(folder, ignore_errors=True)
+    return {}
+
+
 def everything(engine: Engine) -> dict[str, Any]:
     return {
         "contrast": contrast(engine),
@@ -126,6 +170,7 @@ def everything(engine: Engine) -> dict[str, Any]:
         "chunks": simclr_gradient(engine, chunk_size=1),
         "normalise": normalise(engine),
         "agree": agree(engine),
+        "stop": {spoilt: stop_together(engine, spoilt) for spoilt in ("loss", "gradient")},
     }
 
 
@@ -242,6 +287,20 @@ def test_all_processes_come_to_one_answer(found: list[dict[str, Any]]) -> None:
     for result in found:
         assert result["agree"]["any"] == [True, False, True, True]
         assert float(result["agree"]["mean"]) == pytest.approx((len(found) - 1) / 2)
+
+
+@pytest.mark.parametrize(("spoilt", "cause"), [("loss", "inf"), ("gradient", "the gradient's norm is nan")])
+def test_numbers_of_one_process_stop_all_and_the_first_one_speaks(
+    found: list[dict[str, Any]], spoilt: str, cause: str
+) -> None:
+    for rank, result in enumerate(found):
+        stopped = result["stop"][spoilt]
+        assert " at step 3 (epoch 2 of 2)" in stopped["said"]
+        assert cause in stopped["said"]
+        assert "step-00000003) is intact" in stopped["said"]
+        assert stopped["speaks"] is (rank == 0)
+        assert stopped["failure"]["step"] == 3
+        assert len(stopped["failure"]["images"]) == 16  # of the joint batch
 
 
 def test_joining_keeps_weights_statistics_and_what_is_frozen() -> None:

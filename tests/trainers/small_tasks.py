@@ -18,7 +18,7 @@ from twoviews.settings import FinetuneSettings, PretrainSettings, RunSettings, T
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.steps import SimCLRStep, Step, augmentation_of, classifier_step
-from twoviews.trainers.train import Task
+from twoviews.trainers.task import Task
 from twoviews.trainers.validate import Normalisation
 
 SIZE, IMAGES, BATCH, EPOCHS = 8, 18, 4, 3

@@ -32,11 +32,12 @@ from small_tasks import (
 from torch import Tensor
 
 from twoviews.dataset.batches import Batches
-from twoviews.errors import DataError, NumbersError, SettingsError, Stopped
+from twoviews.errors import DataError, SettingsError, Stopped
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.steps import progress_at, view_size_at
-from twoviews.trainers.train import Task, batch_size_of, train
+from twoviews.trainers.task import Task, batch_size_of
+from twoviews.trainers.train import train
 from twoviews.trainers.validate import Normalisation, validate
 
 MakeTask = Callable[..., Task]
@@ -146,38 +147,6 @@ def test_the_seed_decides(tmp_path: Path) -> None:
     a, b, c = (left_by(tmp_path / name) for name in "abc")
     assert a == b
     assert a["metrics.jsonl"] != c["metrics.jsonl"]
-
-
-def spoil_loss(module: Any, loss: Tensor) -> Tensor:
-    return loss * float("nan")
-
-
-def spoil_gradient(module: Any, loss: Tensor) -> Tensor:
-    """A finite loss whose gradient is not: the square root of zero."""
-    weight = next(module.parameters())
-    return loss + (weight - weight.detach()).abs().sum().sqrt()
-
-
-@pytest.mark.parametrize(
-    ("spoil", "step"), [(spoil_loss, 6), (spoil_loss, 8), (spoil_gradient, 6), (spoil_gradient, 8)]
-)
-def test_numbers_that_are_not_finite_end_the_run_and_spare_the_checkpoint(
-    spoil: Callable[[Any, Tensor], Tensor], step: int, tmp_path: Path
-) -> None:
-    on, settings = engine(), simclr_settings()
-    task = simclr(settings, on)
-    saved: dict[str, bytes] = {}
-
-    def spoil_now(module: Any, loss: Tensor) -> Tensor:
-        saved.update(left_by(tmp_path))
-        return spoil(module, loss)
-
-    task.step = at_step(step, task.step, spoil_now)
-    with pytest.raises(NumbersError, match=r"the last checkpoint is intact. .*--base-lr") as error:
-        train(task, settings, on, run_folder(tmp_path), seed=SEED)
-    assert error.value.exit_code == 5
-    assert left_by(tmp_path) == saved
-    assert any(name.startswith("step-00000004/") for name in saved)
 
 
 def test_the_best_epoch_is_the_model_where_validation_chooses(tmp_path: Path) -> None:

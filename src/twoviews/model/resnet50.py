@@ -27,6 +27,18 @@ def resolve_stem(stem: Stem, image_size: int) -> Stem:
     return "small" if image_size <= SMALL_IMAGE else "original"
 
 
+def require_name(name: str) -> None:
+    """Refuse a name that ``create_backbone`` does not know, without creating anything.
+
+    Raises:
+        SettingsError: timm has no such model.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`timm.list_models()` lists the names."
+        raise SettingsError(f"--backbone {name}: timm has no such model; {hint}")
+
+
 def create_backbone(name: str, stem: Stem = "original", *, pretrained: bool = False) -> nn.Module:
     """A timm model that returns pooled features.
 
@@ -40,10 +52,7 @@ def create_backbone(name: str, stem: Stem = "original", *, pretrained: bool = Fa
         SettingsError: unknown name, or a stem that this architecture does not have.
         DataError: the pretrained weights can't be had.
     """
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`timm.list_models()` lists the names."
-        raise SettingsError(f"--backbone {name}: timm has no such model; {hint}")
+    require_name(name)
     try:
         backbone: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0)
     except Exception as error:

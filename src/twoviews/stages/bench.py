@@ -138,7 +138,8 @@ def _random_images(file: Path, count: int, size: int) -> ImageSet:
         image[:] = rng.integers(0, 256, image.shape, dtype=np.uint8)
     array.flush()
     del array
-    return ImageSet.whole(np.load(file, mmap_mode="r"), None, [f"random {number}" for number in range(count)])
+    stored = np.load(file, mmap_mode="r", allow_pickle=False)
+    return ImageSet.whole(stored, None, [f"random {number}" for number in range(count)])
 
 
 def _decode(folder: Path, cache: Path, count: int, training: PretrainCommand) -> Images:

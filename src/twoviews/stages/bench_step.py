@@ -18,14 +18,15 @@ from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from twoviews.dataset.random_numbers import epoch_order
-from twoviews.errors import SettingsError
+from twoviews.errors import NumbersError, SettingsError
 from twoviews.settings import PretrainCommand
 from twoviews.stages.measure import PeakMemory, Rate, matrix_product_rate, measure
 from twoviews.stages.setup import Shared, new_backbone
 from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.optimizer import build_optimizer, set_lr
 from twoviews.trainers.steps import Batch, Scalars
-from twoviews.trainers.train import Task, batch_size_of, one_step
+from twoviews.trainers.task import Task, batch_size_of, one_step
+from twoviews.trainers.watch import Watch
 
 PIECES = ("data", "augmentation", "forward", "loss", "backward", "optimizer")
 Split = dict[str, float]
@@ -93,6 +94,7 @@ def step_speed(settings: PretrainCommand, shared: Shared, steps: int) -> StepSpe
     optimizer = build_optimizer(task.module, settings)
     module, stepper = engine.setup(task.module, optimizer)
     set_lr(optimizer, 0.0)  # random images teach nothing, and a loss that is not finite would end it
+    watch = Watch("bench", engine)
     order = epoch_order(settings.seed, 0, len(task.batches)).split(size)
     order = order[: len(task.batches) // size]  # as in training, the last short batch is left out
 
@@ -101,7 +103,11 @@ def step_speed(settings: PretrainCommand, shared: Shared, steps: int) -> StepSpe
         def step(number: int, task: Task = task, arrived: Callable[[], None] = lambda: None) -> None:
             images, rows, labels = next(fetched)
             arrived()
-            one_step(task, module, stepper, Batch(images, rows, labels, 0, 1.0), number, settings, engine)
+            batch = Batch(images, rows, labels, 0, 1.0)
+            one_step(task, module, stepper, batch, number, settings, engine, watch=watch)
+            if watch.due(number) and watch.look():
+                assert watch.failure is not None
+                raise NumbersError(f"bench: {watch.failure.cause}; use --precision float32.")
 
         _try(step, settings)
         peak = memory.rise()

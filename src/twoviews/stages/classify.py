@@ -22,6 +22,7 @@ from twoviews.stages.probe_files import load_probe
 from twoviews.stages.setup import (
     Shared,
     about_model,
+    begin_from_fork,
     in_run_folder,
     new_backbone,
     plan,
@@ -30,6 +31,7 @@ from twoviews.stages.setup import (
 )
 from twoviews.stages.tasks import SELECT_FROM, classifier_task
 from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.task import Task
 from twoviews.trainers.train import train
 from twoviews.trainers.validate import forward_all, validation_scores
 from twoviews.trainers.weights import save_weights
@@ -38,29 +40,44 @@ from twoviews.trainers.weights import save_weights
 def run_supervised(settings: SupervisedCommand, shared: Shared | None = None) -> Path:
     """Train the baseline from random weights on the labelled images; returns its run folder."""
     shared = shared or prepare_alone(settings)
+    return in_run_folder(
+        "supervised",
+        settings,
+        shared,
+        lambda run: _train_classifier(supervised_task(settings, shared), settings, shared, run),
+    )
 
-    def work(run: RunFolder) -> None:
-        backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=settings.init)
-        _train_classifier("supervised", settings, shared, run, Classifier(backbone, _classes(shared)))
 
-    return in_run_folder("supervised", settings, shared, work)
+def supervised_task(settings: SupervisedCommand, shared: Shared) -> Task:
+    """The baseline with the weights that a run of these settings begins with."""
+    backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=settings.init)
+    classifier = Classifier(backbone, _classes(shared))
+    return classifier_task("supervised", settings, shared, classifier, seed=settings.seed)
 
 
 def run_finetune(settings: FinetuneCommand, shared: Shared | None = None) -> Path:
     """Fine-tune pretrained weights on the labelled images; returns the run folder."""
     shared = shared or prepare_alone(settings)
+    return in_run_folder(
+        "finetune",
+        settings,
+        shared,
+        lambda run: _train_classifier(finetune_task(settings, shared), settings, shared, run),
+    )
 
-    def work(run: RunFolder) -> None:
-        init = settings.init or str(backbone_file(settings.run))
-        backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
-        classifier = Classifier(backbone, _classes(shared))
-        if settings.probe_start:
-            _start_from_probe(classifier, settings, init)
-        if settings.freeze_backbone:
-            freeze(backbone)
-        _train_classifier("finetune", settings, shared, run, classifier, settings.backbone_lr_scale)
 
-    return in_run_folder("finetune", settings, shared, work)
+def finetune_task(settings: FinetuneCommand, shared: Shared) -> Task:
+    """Fine-tuning with the weights that a run of these settings begins with."""
+    init = settings.init or str(backbone_file(settings.run))
+    backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
+    classifier = Classifier(backbone, _classes(shared))
+    if settings.probe_start:
+        _start_from_probe(classifier, settings, init)
+    if settings.freeze_backbone:
+        freeze(backbone)
+    return classifier_task(
+        "finetune", settings, shared, classifier, seed=settings.seed, backbone_lr_scale=settings.backbone_lr_scale
+    )
 
 
 def _classes(shared: Shared) -> int:
@@ -86,17 +103,10 @@ def _start_from_probe(classifier: Classifier, settings: FinetuneCommand, init: s
         classifier.head.bias.copy_(torch.from_numpy(probe.bias - weight @ probe.mean))
 
 
-def _train_classifier(
-    name: str,
-    settings: Any,
-    shared: Shared,
-    run: RunFolder,
-    classifier: Classifier,
-    backbone_lr_scale: float = 1.0,
-) -> None:
+def _train_classifier(task: Task, settings: Any, shared: Shared, run: RunFolder) -> None:
     engine = shared.engine
-    say_model(name, settings, classifier, shared)
-    task = classifier_task(name, settings, shared, classifier, seed=settings.seed, backbone_lr_scale=backbone_lr_scale)
+    say_model(task.name, settings, task.module, shared)
+    begin_from_fork(task, shared, run)
     settings = plan(task, settings, shared, run)
     train(task, settings, engine, run, seed=settings.seed)
     if engine.is_first:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import statistics
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.memory import give_back
 
 ROUNDS = 3
 ROUND_SECONDS = 0.5
@@ -90,8 +90,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(engine.device)
             self._before = torch.cuda.memory_allocated(engine.device)
         elif sys.platform == "linux":
-            with suppress(AttributeError):  # another C library than glibc
-                ctypes.CDLL(None).malloc_trim(0)
+            give_back()
             with suppress(OSError):  # not allowed, as in some containers: then there is no figure
                 _CLEAR.write_text("5")  # the peak so far is forgotten: proc(5)
                 self._before = _from_status("VmRSS")

@@ -29,6 +29,7 @@ from twoviews.settings import PretrainCommand
 from twoviews.stages.setup import (
     Shared,
     about_model,
+    begin_from_fork,
     in_run_folder,
     new_backbone,
     plan,
@@ -39,7 +40,8 @@ from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.steps import augmentation_of
-from twoviews.trainers.train import Task, batch_size_of, train
+from twoviews.trainers.task import Task, batch_size_of
+from twoviews.trainers.train import train
 from twoviews.trainers.validate import forward_all
 from twoviews.trainers.weights import save_weights
 
@@ -56,13 +58,20 @@ def run_pretrain(settings: PretrainCommand, shared: Shared | None = None) -> Pat
     return in_run_folder("pretrain", settings, shared, lambda run: _pretrain(settings, shared, run))
 
 
+def pretrain_task(settings: PretrainCommand, shared: Shared) -> Task:
+    """SimCLR with the weights that a run of these settings begins with; ``evaluate`` is for the caller to set."""
+    backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=settings.init)
+    return simclr_task(settings, shared, simclr_model(settings, backbone), seed=settings.seed)
+
+
 def _pretrain(settings: PretrainCommand, shared: Shared, run: RunFolder) -> None:
     engine, splits = shared.engine, shared.splits
-    backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=settings.init)
-    model = simclr_model(settings, backbone)
+    task = pretrain_task(settings, shared)
+    model = task.module
+    assert isinstance(model, SimCLR)
     say_model("pretrain", settings, model, shared)
+    begin_from_fork(task, shared, run)
     augmentation = augmentation_of(settings, shared.image_size)
-    task = simclr_task(settings, shared, model, seed=settings.seed)
     fitted: PretrainCommand = plan(task, settings, shared, run)
     task.evaluate = _monitor(fitted, shared, model.backbone, augmentation)
     if engine.is_first:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from twoviews.files import read_json, write_json
+from twoviews.files import write_json
 from twoviews.model.resnet50 import Classifier
 from twoviews.settings import StudyCommand
-from twoviews.stages.setup import Shared, new_backbone, with_epochs
+from twoviews.stages.setup import PLAN_ADVICE, Shared, new_backbone, with_epochs
 from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.progress import duration, say
-from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.run_folder import RunFolder, read_record
 
 RESERVE = 0.1  # of the time, for feature check, test and report
 LABELLED_SHARE = 0.5  # of the time, at most, for baseline and fine-tuning together
@@ -23,7 +23,7 @@ def fitted(settings: StudyCommand, shared: Shared, run: RunFolder) -> StudyComma
     """
     path = run.path / "plan.json"
     if path.exists():
-        return _apply(settings, read_json(path)["epochs"])
+        return _apply(settings, read_record(path, PLAN_ADVICE)["epochs"])
     labelled, unlabeled = _measure(settings, shared)
     epochs = {
         "supervised": settings.supervised.epochs,

@@ -12,7 +12,7 @@ from twoviews.settings import ClassifierSettings, PretrainSettings
 from twoviews.stages.setup import Shared
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.steps import SimCLRStep, augmentation_of, classifier_step
-from twoviews.trainers.train import Task
+from twoviews.trainers.task import Task
 from twoviews.trainers.validate import validate
 
 # With fewer validation images the best epoch is picked by luck; the last of the cosine is the model.

@@ -71,6 +71,10 @@ class _Gather(torch.autograd.Function):
         return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
+def _parameters(optimizer: Any) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 class Engine:
     """Where a run computes.
 
@@ -92,6 +96,8 @@ class Engine:
         # torchrun says how many there are; then --devices need not.
         local = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
         world = int(os.environ.get("WORLD_SIZE", local))
+        if kind == "cuda" and local > torch.cuda.device_count():
+            raise SettingsError(f"--devices {local}: this machine has {torch.cuda.device_count()} GPUs.")
         names = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -154,9 +160,15 @@ class Engine:
         """Gradients, with fp16's scaling where it is used."""
         self._fabric.backward(loss)
 
-    def clip(self, module: Any, optimizer: Any, norm: float) -> None:
-        """Scale the gradients down to this norm."""
-        self._fabric.clip_gradients(module, optimizer, max_norm=norm)
+    def gradient_norm(self, optimizer: Any) -> Tensor:
+        """L2 norm of the gradient over all parameters, 0-dimensional on the device; fp16's scaling is undone."""
+        raw: Optimizer = getattr(optimizer, "optimizer", optimizer)
+        self._fabric._precision.unscale_gradients(raw)
+        return nn.utils.get_total_norm([p.grad for p in _parameters(raw) if p.grad is not None])
+
+    def clip(self, optimizer: Any, norm: Tensor, largest: float) -> None:
+        """Scale the gradients, whose norm is ``norm``, down to ``largest``; smaller ones stay as they are."""
+        nn.utils.clip_grads_with_norm_(_parameters(optimizer), largest, norm)
 
     def gather(self, rows: Tensor) -> Tensor:
         """n×D of each process → (world·n)×D of all, process 0 first, with gradient."""
@@ -183,6 +195,15 @@ class Engine:
         """The first process's text, in every process."""
         return str(self._fabric.broadcast(text)) if self.world_size > 1 else text
 
+    def lowest(self, value: float) -> float:
+        """The lowest of the processes' values."""
+        if self.world_size == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float32 if self.device.type == "mps" else torch.float64)
+        tensor = tensor.to(self.device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
+        return float(tensor)
+
     def barrier(self) -> None:
         """Wait for the other processes."""
         if self.world_size > 1:
@@ -195,16 +216,27 @@ class Engine:
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
+    @property
+    def _scaler(self) -> Any:
+        return getattr(self._fabric._precision, "scaler", None)
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether the loss is scaled (fp16): then a step whose gradient is not finite is left out, and normal."""
+        return self._scaler is not None
+
+    def loss_scale(self) -> float | None:
+        """What fp16's loss is scaled by; a wait for the device. None in other precisions."""
+        return float(self._scaler.get_scale()) if self._scaler is not None else None
+
     def state(self) -> dict[str, Any]:
         """State of fp16's gradient scaler, or nothing."""
-        scaler = getattr(self._fabric._precision, "scaler", None)
-        return dict(scaler.state_dict()) if scaler is not None else {}
+        return dict(self._scaler.state_dict()) if self._scaler is not None else {}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what ``state`` gave."""
-        scaler = getattr(self._fabric._precision, "scaler", None)
-        if scaler is not None and state:
-            scaler.load_state_dict(state)
+        if self._scaler is not None and state:
+            self._scaler.load_state_dict(state)
 
     def describe(self) -> dict[str, Any]:
         """The machine, for environment.json."""

@@ -11,16 +11,22 @@ import torch
 from twoviews.dataset.random_numbers import epoch_order
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.memory import within_memory
 from twoviews.trainers.optimizer import build_optimizer, set_lr
 from twoviews.trainers.progress import duration, say
 from twoviews.trainers.steps import Batch, progress_at
-from twoviews.trainers.train import Task, batch_size_of, one_step, share
+from twoviews.trainers.task import Task, batch_size_of, one_step, share
 
 TIMED_STEPS = 3
 
 
+@within_memory
 def seconds_per_epoch(task: Task, settings: TrainingSettings, engine: Engine) -> float:
-    """How long an epoch takes here on average, measured on a few steps of a copy that is thrown away."""
+    """How long an epoch takes here on average, measured on a few steps of a copy that is thrown away.
+
+    Raises:
+        ResourceError: memory does not suffice for the batch.
+    """
     size = batch_size_of(task, settings, engine)
     module = copy.deepcopy(task.module)
     wrapped, optimizer = engine.setup(module, build_optimizer(module, settings))

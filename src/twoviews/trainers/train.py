@@ -8,91 +8,38 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from twoviews.dataset.batches import Batches
-from twoviews.dataset.random_numbers import epoch_order
-from twoviews.errors import DataError, NumbersError, Stopped
+from twoviews.errors import Stopped
+from twoviews.files import read_json_lines
 from twoviews.settings import TrainingSettings
-from twoviews.trainers.checkpoint import State, load_latest, save_checkpoint
+from twoviews.trainers.checkpoint import State, load_latest, require_room, save_checkpoint
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.failures import forget_failure, record_failure
+from twoviews.trainers.memory import within_memory
 from twoviews.trainers.optimizer import build_optimizer, lr_at, schedule, set_lr
 from twoviews.trainers.pace import Pace
 from twoviews.trainers.progress import Progress, say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.signals import StopRequests
-from twoviews.trainers.steps import Batch, Step, progress_at
-
-LOG_STEPS = 10  # steps between two waits for the device
-
-
-@dataclass
-class Task:
-    """What to train, and on what.
-
-    Attributes:
-        name: the stage, as printed.
-        module: on the engine's device; its parameters under ``backbone.`` take ``backbone_lr_scale``.
-        batches: training images.
-        step: from module and batch to loss and scalars.
-        evaluate: after each epoch (from 1), figures to add to its row of metrics.jsonl.
-        select: key of a figure whose best epoch is kept as the model; None: the last epoch is the model.
-    """
-
-    name: str
-    module: nn.Module
-    batches: Batches
-    step: Step
-    evaluate: Callable[[int], dict[str, float]]
-    backbone_lr_scale: float = 1.0
-    select: str | None = None
+from twoviews.trainers.steps import Batch, progress_at
+from twoviews.trainers.task import Task, batch_size_of, one_step, shares
+from twoviews.trainers.watch import LOG_STEPS, Watch, epoch_losses, state_not_finite
 
 
-def batch_size_of(task: Task, settings: TrainingSettings, engine: Engine) -> int:
-    """The global batch: as set, or what the images and processes allow.
-
-    Raises:
-        DataError: fewer than two images for each process.
-    """
-    size = min(settings.batch_size, len(task.batches))
-    size -= size % engine.world_size
-    if size < 2 * engine.world_size:
-        raise DataError(
-            f"{task.name}: {len(task.batches)} training images on {engine.world_size} processes; "
-            "a batch needs at least 2 for each. Add images."
-        )
-    return size
-
-
-def share(positions: Tensor, engine: Engine) -> Tensor:
-    """This process's part of a batch."""
-    return positions.chunk(engine.world_size)[engine.rank]
-
-
-def shares(task: Task, size: int, steps: range, seed: int, engine: Engine) -> Iterator[Tensor]:
-    """Positions of this process's part of the batch of each of ``steps``."""
-    steps_per_epoch = len(task.batches) // size
-    order = torch.empty(0)
-    for step in steps:
-        epoch, position = divmod(step, steps_per_epoch)
-        if position == 0 or step == steps.start:
-            order = epoch_order(seed, epoch, len(task.batches))
-        yield share(order[position * size : (position + 1) * size], engine)
-
-
+@within_memory
 def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder, *, seed: int) -> None:
     """Train to the end, from the run folder's newest checkpoint if there is one.
 
     The module ends with the weights that are the model: the last epoch's, or the best one's by ``task.select``.
 
     Raises:
-        NumbersError: a loss is not finite; the last checkpoint is from before it.
+        NumbersError: a loss, gradient or weight is not finite; the last checkpoint is from before it.
+        ResourceError: memory does not suffice for the batch, or the disk for a checkpoint.
         Stopped: a signal asked for it; a checkpoint was saved.
     """
     size = batch_size_of(task, settings, engine)
@@ -108,9 +55,12 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
         for damage in damages:
             say(f"{task.name}: damaged checkpoint left aside: {damage}")
         run.cut_metrics(state.metrics_bytes)
+        if state.step < steps:
+            require_room(run.checkpoints, task.module, settings.optimizer, keeps_best=task.select is not None)
         if state.step:
             say(f"{task.name}: going on from step {state.step} of {steps}")
     engine.barrier()
+    watch = Watch(task.name, engine, epoch_losses(read_json_lines(run.metrics)), state.sums.pop("loss_spikes", 0.0))
     module, stepper = engine.setup(task.module, optimizer)
 
     # Sums stay on the device: reading one would make every step wait for it. (MPS has no float64.)
@@ -128,7 +78,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
             lr = lr_at(step, **rates)
             set_lr(optimizer, lr)
             batch = Batch(images, rows, labels, epoch, progress_at(epoch, settings.epochs))
-            scalars = one_step(task, module, stepper, batch, step, settings, engine, seed)
+            scalars = one_step(task, module, stepper, batch, step, settings, engine, seed, watch)
             for key, value in scalars.items():
                 sums[key] = sums.get(key, zero) + value
             state.step = step + 1
@@ -137,31 +87,43 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
                 means = {k: float(v) / (position + 1) for k, v in sums.items()}
                 progress.step(state.step, _describe(means, pace.figures((position + 1) * size)))
 
-            stopping = due = False
+            stopping = due = failed = False
             # Asking the other GPUs is a wait for them; processes on CPUs meet at every step anyway.
-            if engine.device.type == "cpu" or step % LOG_STEPS == 0 or finished:
+            if watch.due(step) or finished:
                 late = time.monotonic() - last_saved > 60 * settings.checkpoint_minutes
-                stopping, due = engine.any(stop.exit_code is not None, late)
+                stopping, due, failed = engine.any(stop.exit_code is not None, late, watch.look())
+            if failed:
+                raise record_failure(task, settings, engine, run, watch.failure, size=size, seed=seed)
             if finished or stopping or due:
+                # A checkpoint must not hold what no training can go on from.
+                broken = state_not_finite(task.module, optimizer, step)
+                if broken is not None:
+                    raise record_failure(task, settings, engine, run, broken, size=size, seed=seed)
                 totals = {key: float(engine.mean(total)) for key, total in sums.items()}
-                _check_finite(task, totals, state.step)
+                if spikes := float(engine.mean(zero + watch.spikes)):
+                    totals["loss_spikes"] = spikes
             if finished:
-                row = {"epoch": epoch + 1, "step": state.step, "lr": lr}
-                row |= {key: total / steps_per_epoch for key, total in totals.items()}
+                jumps = math.ceil(totals.pop("loss_spikes", 0.0))
+                means = {key: total / steps_per_epoch for key, total in totals.items()}
+                watch.end_epoch(next(iter(means.values())))
+                row = {"epoch": epoch + 1, "step": state.step, "lr": lr, **means}
+                if jumps:
+                    row["loss_spikes"] = jumps
                 timing = pace.figures(steps_per_epoch * size)
                 row |= task.evaluate(epoch + 1)
                 best_weights = _keep_best(task, row, state, best_weights)
                 sums, totals = {}, {}
-                if engine.is_first:
+                if run.writes:
                     run.add_epoch(row, timing)
-                    progress.epoch(epoch + 1, state.step, _describe(row, timing))
+                progress.epoch(epoch + 1, state.step, _describe(row, timing))
             if finished or stopping or due:
                 state.sums = totals
                 state.epoch_seconds, state.epoch_waited = (0.0, 0.0) if finished else (pace.seconds, pace.waited)
                 state.engine = engine.state()
-                if engine.is_first:
+                if run.writes:
                     state.metrics_bytes = run.metrics_bytes()
                     save_checkpoint(run.checkpoints, task.module, optimizer, state, best_weights)
+                    forget_failure(run)
                 engine.barrier()
                 last_saved = time.monotonic()
                 if finished:
@@ -173,48 +135,6 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
                 )
     if best_weights is not None:
         task.module.load_state_dict(best_weights)
-
-
-def one_step(
-    task: Task,
-    module: Any,
-    optimizer: Any,
-    batch: Batch,
-    step: int,
-    settings: TrainingSettings,
-    engine: Engine,
-    seed: int = 0,
-) -> dict[str, Tensor]:
-    """Forward, loss, backward, update; returns the step's scalars."""
-    torch.manual_seed(seed * 1_000_003 + step)  # dropout and the like
-    optimizer.zero_grad()
-    loss, scalars = task.step(module, batch)
-    # A CPU has the number at hand. A GPU would have to be waited for: it is asked on log steps.
-    if (engine.device.type == "cpu" or step % LOG_STEPS == 0) and not torch.isfinite(loss.detach()):
-        shown = float(next(iter(scalars.values())))  # in chunks, what goes backward is not the loss itself
-        raise NumbersError(
-            f"{task.name}: the loss is {shown} at step {step}; the last checkpoint is intact. "
-            f"Lower --base-lr ({settings.base_lr}) or set --clip-grad-norm."
-        )
-    engine.backward(loss)
-    if settings.clip_grad_norm is not None:
-        engine.clip(module, optimizer, settings.clip_grad_norm)
-    optimizer.step()
-    return scalars
-
-
-def _check_finite(task: Task, totals: dict[str, float], step: int) -> None:
-    """A checkpoint must not hold what no training can go on from.
-
-    Raises:
-        NumbersError: a sum of the epoch, or a weight, is not finite.
-    """
-    weights = torch.stack([p.detach().float().abs().max() for p in task.module.parameters()])
-    if not (all(map(math.isfinite, totals.values())) and bool(torch.isfinite(weights).all())):
-        raise NumbersError(
-            f"{task.name}: weights or loss are not finite at step {step}; the last checkpoint is intact. "
-            "Lower --base-lr or set --clip-grad-norm."
-        )
 
 
 def _keep_best(

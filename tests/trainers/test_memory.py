@@ -1,0 +1,176 @@
+"""Out of memory: the real measuring, on a memory that is pretended to hold so many views at a time."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_tasks import SEED, classifier, classifier_settings, engine, images, run_folder, simclr, simclr_settings
+from torch import nn
+
+from twoviews.dataset.batches import Batches
+from twoviews.errors import ResourceError
+from twoviews.trainers.chunks import ChunkedStep
+from twoviews.trainers.estimate import seconds_per_epoch
+from twoviews.trainers.memory import EXACTNESS, _largest, is_out_of_memory
+from twoviews.trainers.task import Task
+from twoviews.trainers.train import train
+
+IMAGES, SIZE = 64, 60
+# As torch says it on a CPU.
+REFUSED = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "3276800000 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+@pytest.fixture(autouse=True)
+def _collected_quickly() -> Iterator[None]:
+    """Measuring collects garbage at every try: what the tests have loaded is none."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def with_memory_for(task: Task, inputs: int, error: BaseException | None = None) -> list[int]:
+    """A task whose network takes so many pictures at a time; returns what it was asked for."""
+    asked: list[int] = []
+
+    def refuse(module: Any, arguments: Any) -> None:
+        asked.append(len(arguments[0]))
+        if len(arguments[0]) > inputs:
+            raise error or RuntimeError(REFUSED)
+
+    # What is measured is the step; the network may be as small as one can be.
+    torch.manual_seed(0)
+    task.module = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.BatchNorm1d(48), nn.Linear(48, 8))
+    task.batches = Batches(images(labelled=task.name != "pretrain", count=IMAGES), task.batches.device)
+    task.module.register_forward_pre_hook(refuse)
+    return asked
+
+
+def fitting(said: str, flag: str) -> int:
+    return int(said.split(f"{flag} ")[1].rstrip(".").split(",")[0])
+
+
+def test_pretraining_says_what_fits_and_changes_no_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    on, settings = engine(), simclr_settings().model_copy(update={"batch_size": SIZE})
+    task = simclr(settings, on)
+    asked = with_memory_for(task, 2 * 21)
+    before = {name: p.detach().clone() for name, p in task.module.named_parameters()}
+    with pytest.raises(ResourceError, match=r"^pretrain: a batch of 60 images does not fit in memory; ") as error:
+        train(task, settings, on, run_folder(tmp_path), seed=SEED)
+    said = str(error.value)
+    assert error.value.exit_code == 6
+    assert "\n" not in said
+    found = fitting(said, "--batch-size")
+    assert 20 <= found <= 21
+    assert 2 * found in asked  # measured, not worked out
+    assert f"{found} fit as measured" in said
+    assert fitting(said, "--chunk-size") == 16
+    assert asked[0] == 2 * SIZE
+    assert "a batch of 60 images does not fit in memory: lower --batch-size. Measuring" in capsys.readouterr().out
+    for name, p in task.module.named_parameters():
+        torch.testing.assert_close(p.detach(), before[name], rtol=0, atol=0)
+    assert not list((tmp_path / "checkpoints").glob("*"))
+    # What it advises holds.
+    advised = settings.model_copy(update={"batch_size": found})
+    train(task, advised, on, run_folder(tmp_path / "smaller"), seed=SEED)
+    task.step = ChunkedStep(task.step, 16)  # type: ignore[arg-type]
+    train(task, settings, on, run_folder(tmp_path / "chunked"), seed=SEED)
+
+
+def test_the_estimate_before_training_says_the_same() -> None:
+    on, settings = engine(), classifier_settings().model_copy(update={"batch_size": 40})
+    task = classifier(settings, on)
+    with_memory_for(task, 13)
+    expected = r"^supervised: a batch of 40 images .*; (12|13) fit .* --batch-size (12|13)\.$"
+    with pytest.raises(ResourceError, match=expected):
+        seconds_per_epoch(task, settings, on)
+
+
+def test_chunks_that_do_not_fit_get_a_smaller_chunk(tmp_path: Path) -> None:
+    on, settings = engine(), simclr_settings().model_copy(update={"batch_size": SIZE, "chunk_size": 48})
+    task = simclr(settings, on)
+    task.step = ChunkedStep(task.step, 48)  # type: ignore[arg-type]
+    with_memory_for(task, 2 * 10)
+    expected = r"in chunks of 48; chunks of (9|10|11) fit as measured: use --chunk-size (9|10|11)\.$"
+    with pytest.raises(ResourceError, match=expected):
+        train(task, settings, on, run_folder(tmp_path), seed=SEED)
+
+
+def test_where_nothing_fits_it_says_so(tmp_path: Path) -> None:
+    on, settings = engine(), simclr_settings().model_copy(update={"batch_size": SIZE})
+    task = simclr(settings, on)
+    with_memory_for(task, 3, MemoryError())
+    with pytest.raises(ResourceError, match="does not fit in memory, and neither do 2: use a smaller --backbone"):
+        train(task, settings, on, run_folder(tmp_path), seed=SEED)
+
+
+def test_views_that_grow_are_measured_at_their_largest(tmp_path: Path) -> None:
+    on = engine()
+    settings = simclr_settings(first_view_size=8, view_size=16).model_copy(update={"batch_size": SIZE})
+    task = simclr(settings, on)
+    with_memory_for(task, 2 * 21)
+    seen: set[int] = set()
+    task.module.register_forward_pre_hook(lambda module, inputs: seen.add(inputs[0].shape[-1]))
+    with pytest.raises(ResourceError):
+        train(task, settings, on, run_folder(tmp_path), seed=SEED)
+    assert seen == {16}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error"),
+    [(10, "mat1 and mat2 shapes cannot be multiplied"), (0, "could not create a primitive")],  # whatever the batch
+)
+def test_other_errors_stay_what_they_are(inputs: int, error: str, tmp_path: Path) -> None:
+    on, settings = engine(), simclr_settings().model_copy(update={"batch_size": SIZE})
+    task = simclr(settings, on)
+    with_memory_for(task, inputs, RuntimeError(error))
+    with pytest.raises(RuntimeError, match=error):
+        train(task, settings, on, run_folder(tmp_path), seed=SEED)
+
+
+def test_a_doubtful_error_is_memory_if_a_smaller_batch_works(tmp_path: Path) -> None:
+    on, settings = engine(), simclr_settings().model_copy(update={"batch_size": SIZE})
+    task = simclr(settings, on)
+    with_memory_for(task, 2 * 21, RuntimeError("could not create a primitive"))
+    with pytest.raises(ResourceError, match=r"(20|21) fit as measured"):
+        train(task, settings, on, run_folder(tmp_path), seed=SEED)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), True),
+        (RuntimeError(REFUSED), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("expected scalar type Float but found BFloat16"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_is_a_failed_allocation(error: BaseException, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 7, 31, 32, 33, 100, 511, 1536, 2047])
+def test_the_largest_that_fits(limit: int) -> None:
+    tried: list[int] = []
+
+    def fits(count: int) -> bool:
+        tried.append(count)
+        return count <= limit
+
+    found = _largest(fits, 2048)
+    assert found <= limit
+    assert found == 0 if limit < 2 else found >= limit - max(1, limit // EXACTNESS)
+    assert found == 0 or found in tried
+    assert len(tried) <= 17
+    assert min(tried) >= 2
