@@ -138,8 +138,12 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
         (["study", "--pretrain.epochs", "0"], "--pretrain.epochs: Input should be greater than or equal to 1 (got 0)"),
         (["pretrain", "--max-bad", "1.5"], "--max-bad: Input should be less than or equal to 1 (got 1.5)"),
         (["pretrain", "--temperature", "nan"], "--temperature: Input should be a finite number (got nan)"),
+        (["pretrain", "--temperature", "0"], "--temperature: Input should be greater than 0 (got 0.0)"),
+        (["pretrain", "--batch-size", "1"], "--batch-size: Input should be greater than or equal to 2 (got 1)"),
+        (["supervised", "--batch-size", "1"], "--batch-size: Input should be greater than or equal to 2 (got 1)"),
+        (["pretrain", "--chunk-size", "1"], "--chunk-size: Input should be greater than or equal to 2 (got 1)"),
         (["pretrain", "--crop-scale", "0.5", "0.2"], "crop_scale must rise within (0, 1], got 0.5 0.2"),
-        (["pretrain", "--epochs", "many"], "--epochs: invalid literal for int() with base 10: 'many'"),
+        (["pretrain", "--epochs", "many"], "--epochs: should be a whole number (got 'many')"),
         (["study", "--device", "gpu"], "--device: should be one of auto, cpu, cuda, mps (got 'gpu')"),
         (["pretrain", "--epochs"], "--epochs: needs a value"),
         (["pretrain", "--crop-scale", "0.5"], "--crop-scale: needs 2 values"),
@@ -219,9 +223,9 @@ assert "torch" not in sys.modules
 
 
 DATA = "unlabeled train val test image-size val-fraction keep-leaks no-keep-leaks data-root cache max-bad max-pixels"
-DATA += " follow-links no-follow-links"
+DATA += " follow-links no-follow-links drop-near no-drop-near"
 MODEL = "backbone stem init"
-RUN = "out new no-new seed device precision devices threads recipe config minutes"
+RUN = "out new no-new fork no-fork seed device precision devices threads recipe config minutes"
 TRAINING = "epochs batch-size optimizer base-lr lr-scaling momentum weight-decay warmup-epochs clip-grad-norm view-size"
 TRAINING += " first-view-size crop-scale jitter jitter-strength grayscale blur blur-sigma checkpoint-minutes"
 SUPERVISED = f"{TRAINING} label-smoothing"
@@ -250,6 +254,7 @@ FLAGS = {
     "report": "out",
     "predict": "out device precision cache max-bad",
     "export": "to out",
+    "replay": "device precision threads",
     "bench": "backbone stem image-size view-size batch-size steps unlabeled device precision threads json no-json",
 }
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import os
-import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from twoviews import __version__
 from twoviews.errors import SettingsError, TwoviewsError
+from twoviews.streams import unbroken_streams
+from twoviews.trainers.progress import as_line, speaks
+from twoviews.trainers.signals import stops_at_once
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,20 @@ COMMANDS = {
         "PredictCommand", "stages.predict:run_predict", "RUN FOLDER", "class and confidence of each image"
     ),
     "export": Command("ExportCommand", "stages.export:run_export", "[RUN]", "weights as a plain state dict"),
+    "replay": Command(
+        "ReplayCommand", "stages.replay:run_replay", "[RUN]", "a step that was not finite, looked at closely"
+    ),
     "bench": Command("BenchCommand", "stages.bench:run_bench", "[WHAT]", "speed of step, augment, loss or data here"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code (``sys.exit(main())`` is what the console script does)."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    with unbroken_streams():
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if words else 2
@@ -60,13 +67,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"twoviews {__version__}")
         return 0
     try:
-        return _run(words[0], words[1:])
+        with stops_at_once():
+            return _run(words[0], words[1:])
     except TwoviewsError as error:
-        print(f"twoviews: {error}", file=sys.stderr)
+        if speaks() or not error.of_all:
+            _complain(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        print("twoviews: stopped; the same command goes on from the last checkpoint, if it makes any", file=sys.stderr)
-        return 130
+    except ImportError as error:  # of a wrong build too: a library that it needs is not there
+        if (error.name or "").startswith("twoviews"):
+            raise
+        _complain(f"{error.name or 'a package'} can't be loaded ({error}); install twoviews anew: pip install twoviews")
+        return SettingsError.exit_code
+    except KeyboardInterrupt as stop:
+        if speaks():
+            name = getattr(stop, "name", "SIGINT")
+            _complain(f"stopped by {name}; what is done is kept, and the same command goes on from it")
+        return getattr(stop, "exit_code", 130)
+
+
+def _complain(text: str) -> None:
+    print(f"twoviews: {as_line(text)}", file=sys.stderr)
 
 
 def script(command: str) -> int:
@@ -101,15 +121,11 @@ def _run(name: str, words: list[str]) -> int:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean `twoviews {close[0]}`?" if close else "`twoviews --help` lists the commands."
         raise SettingsError(f"{name}: no such command; {hint}")
-    if hasattr(signal, "SIGHUP") and os.environ.get("WORLD_SIZE", "1") == "1":
-        # A closed terminal does not end a run of hours.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from twoviews.command_line import parse
 
     settings = parse(name, COMMANDS[name].settings, words)
     module, function = COMMANDS[name].work.split(":")
-    with suppress(BrokenPipeError):
-        getattr(importlib.import_module(f"twoviews.{module}"), function)(settings)
+    getattr(importlib.import_module(f"twoviews.{module}"), function)(settings)
     return 0
 
 

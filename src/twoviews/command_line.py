@@ -7,6 +7,7 @@ import difflib
 import inspect
 import io
 import re
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,19 @@ from pydantic.fields import FieldInfo
 
 from twoviews import recipes, settings
 from twoviews.errors import SettingsError
-from twoviews.trainers.run_folder import load_settings
+from twoviews.trainers.settings_file import load_settings
 
-# Commands that take a run: what data and backbone it had is where their own settings start.
-_FROM_RUN = {"features", "finetune", "test"}
+# Of a value that is itself large (YAML's aliases can make it so) only the beginning is shown.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother = 1, 60, 60
+
+# Commands that take a run, what it must hold and is called: its data and backbone are where their own settings start.
+_PRETRAINED = ("models/backbone.safetensors", "pretraining run")
+_FROM_RUN = {
+    "features": _PRETRAINED,
+    "finetune": _PRETRAINED,
+    "test": ("models/classifier.safetensors", "classifier run"),
+}
 _INHERITED = {
     *settings.DataSettings.model_fields,
     *(key for key in settings.ModelSettings.model_fields if key != "init"),
@@ -36,8 +46,9 @@ def parse(command: str, settings_name: str, words: list[str]) -> Any:
     """
     kind: type[settings.Settings] = getattr(settings, settings_name)
     _check_flags(kind, command, words)
-    named = _read(kind, command, words, {})
-    values = _defaults(command, kind, named, lambda under: str(_read(kind, command, words, {"data": under}).data))
+    with settings.some_unknown():
+        named = _read(kind, command, words, {})
+        values = _defaults(command, kind, named, lambda under: str(_read(kind, command, words, {"data": under}).data))
     try:
         return _read(kind, command, words, values)
     except ValidationError as error:  # of the defaults: a flag's is told apart in _read
@@ -53,7 +64,8 @@ def from_values(command: str, settings_name: str, values: dict[str, Any]) -> Any
     """
     kind: type[settings.Settings] = getattr(settings, settings_name)
     try:
-        named = kind.model_validate(values)
+        with settings.some_unknown():
+            named = kind.model_validate(values)
         defaults = _defaults(command, kind, named, lambda under: str(values.get("data", under)))
         return kind.model_validate(_merge(defaults, values))
     except ValidationError as error:
@@ -93,7 +105,8 @@ def _defaults(
 ) -> dict[str, Any]:
     """Run, recipe and config for what was named; ``data_over`` is DATA as named, or else what it is given."""
     config = load_settings(named.config) if getattr(named, "config", None) is not None else {}
-    inherited = _of_run(named.run) if command in _FROM_RUN else {}
+    run = _run(command, named, config)
+    inherited = _of_run(run)
     values = inherited
     if isinstance(named, settings.DataSettings):
         under = str({**inherited, **config}.get("data", named.data))
@@ -102,6 +115,8 @@ def _defaults(
         recipe = recipes.recipe_settings(name, None if command == "study" else command)
         values = _merge(recipe, inherited)
     values = _merge(values, config)
+    if run is not None and named.init is None and not config.get("init"):
+        values["run"] = run  # as resolved: the newest run may be another when the command is given again
     # A recipe speaks of a whole study; a stage takes what it has. A config is the user's: its keys must exist.
     return {key: value for key, value in values.items() if key in kind.model_fields or key in config}
 
@@ -114,13 +129,23 @@ def _recipe(data: str) -> str:
     return recipes.recipe_name(data, has_gpu=torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
+def _run(command: str, named: Any, config: dict[str, Any]) -> Path | None:
+    """The run that a command starts from: by name, or else the newest; None where there is none, or no use for it."""
+    if command not in _FROM_RUN:
+        return None
+    if named.run is not None:
+        return Path(named.run)
+    if isinstance(config.get("run"), str):
+        return Path(config["run"])
+    from twoviews.stages.folders import newest_run
+
+    with contextlib.suppress(SettingsError):
+        return newest_run(*_FROM_RUN[command])
+    return None
+
+
 def _of_run(run: Path | None) -> dict[str, Any]:
     """Data and backbone of the run that a command starts from, as far as they are recorded."""
-    if run is None:
-        from twoviews.stages.folders import newest_run
-
-        with contextlib.suppress(SettingsError):
-            run = newest_run("models/backbone.safetensors", "pretraining run")
     if run is None or not (run / "settings.yaml").exists():
         return {}
     return {key: value for key, value in load_settings(run / "settings.yaml").items() if key in _INHERITED}
@@ -173,7 +198,7 @@ def _explain(error: ValidationError, kind: type[settings.Settings], command: str
     if first["type"] == "extra_forbidden":
         return _no_such(key, list(_keys(kind)), command)
     message = first["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(first["input"], (dict, settings.Settings)) else f" (got {first['input']!r})"
+    given = "" if isinstance(first["input"], (dict, settings.Settings)) else f" (got {_SHOWN.repr(first['input'])})"
     where = _flag(key) if flags and first["loc"] else key
     return f"{where}: {message}{given}" if key else f"{message}{given}"
 
@@ -201,6 +226,11 @@ def _one_line(text: str) -> str:
     choice = re.fullmatch(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)\.", message)
     if choice is not None:
         return f"{choice[2]}: should be one of {choice[3].replace(chr(39), '')} (got {choice[1]!r})"
+    number = re.fullmatch(
+        r"(--\S+): (invalid literal for int\(\)|could not convert string to float).*?: '(.*)'", message
+    )
+    if number is not None:
+        return f"{number[1]}: should be a {'whole ' if 'int()' in number[2] else ''}number (got {number[3]!r})"
     missing = re.fullmatch(r"Missing value for argument '(.*)'\. Expected (\d+) values\.", message)
     if missing is not None:
         return f"{missing[1]}: needs {'a value' if missing[2] == '1' else f'{missing[2]} values'}"

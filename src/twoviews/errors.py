@@ -7,9 +7,15 @@ from __future__ import annotations
 
 
 class TwoviewsError(Exception):
-    """Base of every error that a user can act on."""
+    """Base of every error that a user can act on.
+
+    Attributes:
+        exit_code: of the command.
+        of_all: every process of a run raises it at once, and the first one speaks for all.
+    """
 
     exit_code = 1
+    of_all = False
 
 
 class SettingsError(TwoviewsError):
@@ -31,9 +37,10 @@ class CheckpointError(TwoviewsError):
 
 
 class NumbersError(TwoviewsError):
-    """A loss or gradient is not finite."""
+    """A loss, gradient or weight is not finite."""
 
     exit_code = 5
+    of_all = True
 
 
 class ResourceError(TwoviewsError):
@@ -44,6 +51,8 @@ class ResourceError(TwoviewsError):
 
 class Stopped(TwoviewsError):
     """A signal asked the run to stop; the state was saved first."""
+
+    of_all = True
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)

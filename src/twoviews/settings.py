@@ -7,20 +7,55 @@ depends on the data set, the default here is the one for STL10 and ``recipes.py`
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from tyro.conf import Positional
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 
 
+_all_known: ContextVar[bool] = ContextVar("whether settings are compared with each other", default=True)
+
+
+@contextmanager
+def some_unknown() -> Iterator[None]:
+    """Within this block settings are not compared with each other: some are not those that will be used."""
+    token = _all_known.set(False)
+    try:
+        yield
+    finally:
+        _all_known.reset(token)
+
+
+def _compares(check: Callable[[Any], None]) -> Any:
+    """A check of settings against each other, which raises ValueError."""
+
+    def validate(settings: Any) -> Any:
+        if _all_known.get():
+            check(settings)
+        return settings
+
+    return model_validator(mode="after")(validate)
+
+
 class Settings(BaseModel):
     """Unknown keys are errors; values can't change after they were checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_value(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML's yes, no, on and off are switches; Python would take them for 1 and 0.
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation not in (bool, bool | None):
+            raise ValueError("should be a value, not a switch")
+        return value
 
 
 class DataSettings(Settings):
@@ -37,11 +72,17 @@ class DataSettings(Settings):
     image_size: int = Field(96, ge=8, le=1024, description="height and width in pixels of a folder's images")
     val_fraction: float = Field(0.1, gt=0, lt=1, description="part of train held out for validation")
     keep_leaks: bool = Field(False, description="keep training images that are copies of test images")
+    drop_near: bool = Field(False, description="also leave out near copies of test images: encoded anew, turned, ...")
     data_root: Path = Field(Path("data"), description="where stl10 and cifar10 lie or are downloaded to")
     cache: Path = Field(Path("data/cache"), description="where decoded images of a folder are kept")
     max_bad: Fraction = Field(0.05, description="share of unreadable files above which a run is refused")
     max_pixels: int = Field(128_000_000, ge=1, description="pixels above which a file is left out undecoded")
     follow_links: bool = Field(False, description="follow links that lead out of the data folder")
+
+    @_compares
+    def _copies(self) -> None:
+        if self.keep_leaks and self.drop_near:
+            raise ValueError("--keep-leaks keeps every copy and --drop-near takes near ones out: give one of them")
 
 
 class ModelSettings(Settings):
@@ -59,6 +100,9 @@ class RunSettings(Settings):
 
     out: Path | None = Field(None, description="run folder; default output/<command>-<data>")
     new: bool = Field(False, description="start a new run beside an existing one (-2, -3, ...)")
+    fork: bool = Field(
+        False, description="start a new run beside an existing one from its weights, with these settings, at step 0"
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="everything random follows from it")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
     precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
@@ -69,6 +113,13 @@ class RunSettings(Settings):
     recipe: str | None = Field(None, description="named settings; default: by DATA")
     config: Path | None = Field(None, description="YAML file of settings; flags win over it")
     minutes: float | None = Field(None, gt=0, description="lower the epochs until the run fits this time")
+
+    @_compares
+    def _one_way_to_begin(self) -> None:
+        if self.new and self.fork:
+            raise ValueError("--new begins from nothing and --fork from a run's weights: give one of them")
+        if self.device == "mps" and self.devices > 1:
+            raise ValueError(f"--devices {self.devices}: there is one GPU behind mps; leave it out")
 
 
 class TrainingSettings(Settings):
@@ -97,14 +148,17 @@ class TrainingSettings(Settings):
     blur_sigma: Range = Field((0.1, 2.0), description="range of the blur's sigma in pixels")
     checkpoint_minutes: float = Field(10.0, gt=0, description="also save within long epochs, this often")
 
-    @model_validator(mode="after")
-    def _ranges(self) -> TrainingSettings:
+    @_compares
+    def _ranges(self) -> None:
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise ValueError(f"crop_scale must rise within (0, 1], got {low} {high}")
         if not 0 <= self.blur_sigma[0] <= self.blur_sigma[1]:
-            raise ValueError(f"blur_sigma must rise from 0 or more, got {self.blur_sigma}")
-        return self
+            raise ValueError(f"blur_sigma must rise from 0 or more, got {self.blur_sigma[0]} {self.blur_sigma[1]}")
+        if self.first_view_size and self.view_size and self.first_view_size > self.view_size:
+            raise ValueError(
+                f"first_view_size {self.first_view_size} is above the view_size {self.view_size} that views grow to"
+            )
 
 
 class ClassifierSettings(TrainingSettings):
@@ -142,6 +196,11 @@ class PretrainSettings(TrainingSettings):
     )
     monitor_epochs: int = Field(5, ge=1, description="epochs between two looks at the features")
 
+    @_compares
+    def _chunks(self) -> None:
+        if self.chunk_size is not None and self.chunk_size > self.batch_size:
+            raise ValueError(f"chunk_size {self.chunk_size} is above the batch_size {self.batch_size}; leave it out")
+
 
 class FinetuneSettings(ClassifierSettings):
     """From pretrained weights to a classifier."""
@@ -169,12 +228,52 @@ class StudyCommand(RunSettings, ModelSettings, DataSettings):
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
     with_imagenet: bool = Field(False, description="also fine-tune timm's ImageNet weights: the easy alternative")
 
+    @_compares
+    def _stages(self) -> None:
+        if self.fork:
+            raise ValueError(
+                "--fork: a study trains several models; fork one of them, for example `twoviews pretrain --fork --out "
+                "output/study-sample/pretrain`"
+            )
+        if self.with_imagenet and self.finetune.probe_start:
+            raise ValueError(
+                "--with-imagenet and --finetune.probe-start: there is no probe of ImageNet's weights to start from; "
+                "give one of them"
+            )
+        for name in ("supervised", "pretrain", "finetune"):
+            _require_images_for_each(f"{name}.batch_size", getattr(self, name).batch_size, self.devices)
 
-class SupervisedCommand(SupervisedSettings, RunSettings, ModelSettings, DataSettings):
+
+def _require_images_for_each(name: str, batch_size: int, devices: int) -> None:
+    if batch_size < 2 * devices:
+        raise ValueError(f"{name} {batch_size}: {devices} devices need at least {2 * devices}, 2 images for each")
+
+
+class TrainingCommand(RunSettings, ModelSettings, DataSettings):
+    """A command that trains one model."""
+
+    @_compares
+    def _beginning(self) -> None:
+        assert isinstance(self, TrainingSettings)
+        _require_images_for_each("batch_size", self.batch_size, self.devices)
+        if self.fork and self.init is not None:
+            raise ValueError("--fork and --init both name the weights to begin from: give one of them")
+
+
+class MeasuringCommand(RunSettings, ModelSettings, DataSettings):
+    """A command that works on a trained model."""
+
+    @_compares
+    def _nothing_to_fork(self) -> None:
+        if self.fork:
+            raise ValueError("--fork is for what trains: supervised, pretrain and finetune")
+
+
+class SupervisedCommand(SupervisedSettings, TrainingCommand):
     """The supervised baseline."""
 
 
-class PretrainCommand(PretrainSettings, RunSettings, ModelSettings, DataSettings):
+class PretrainCommand(PretrainSettings, TrainingCommand):
     """SimCLR pretraining."""
 
 
@@ -182,21 +281,29 @@ class PretrainCommand(PretrainSettings, RunSettings, ModelSettings, DataSettings
 _DATA_OF_RUN = Field("sample", description="data set or folder; default: the run's")
 
 
-class FinetuneCommand(FinetuneSettings, RunSettings, ModelSettings, DataSettings):
+class FinetuneCommand(FinetuneSettings, TrainingCommand):
     """Fine-tuning from a pretraining run or a weights file."""
 
     data: str = _DATA_OF_RUN
     run: Positional[Path | None] = Field(None, description="pretraining run or weights file; default: the newest run")
 
+    @_compares
+    def _one_origin(self) -> None:
+        if self.run is not None and self.init is not None:
+            raise ValueError(f"RUN ({self.run}) and --init ({self.init}) both name weights: give one of them")
+        if self.probe_start and (self.init is not None or self.fork):
+            other = "--fork" if self.fork else "--init"
+            raise ValueError(f"--probe-start and {other}: the probe belongs to a run's own features; give one of them")
 
-class FeaturesCommand(FeatureSettings, RunSettings, ModelSettings, DataSettings):
+
+class FeaturesCommand(FeatureSettings, MeasuringCommand):
     """The feature quality check of a pretraining run."""
 
     data: str = _DATA_OF_RUN
     run: Positional[Path | None] = Field(None, description="pretraining run; default: the newest under output/")
 
 
-class TestCommand(RunSettings, ModelSettings, DataSettings):
+class TestCommand(MeasuringCommand):
     """Score a run's model on the test images."""
 
     data: str = _DATA_OF_RUN
@@ -207,7 +314,7 @@ class CheckCommand(DataSettings):
     """Counts, sizes, unreadable files and copies, before any training."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="of the validation split")
-    out: Path | None = Field(None, description="folder for skipped.csv and leaks.csv; default: none written")
+    out: Path | None = Field(None, description="folder for check.json and lists as CSV; default: none written")
 
 
 class ReportCommand(Settings):
@@ -227,6 +334,17 @@ class PredictCommand(Settings):
     precision: Literal["auto", "float32", "bf16", "fp16"] = Field("auto", description="as in training")
     cache: Path = Field(Path("data/cache"), description="where decoded images are kept")
     max_bad: Fraction = Field(1.0, description="share of unreadable files above which it is refused")
+
+
+class ReplayCommand(Settings):
+    """A training step whose numbers were not finite, once more, with a look at each layer."""
+
+    run: Positional[Path | None] = Field(
+        None, description="run or study; default: the newest that failed under output/"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = Field(None, description="where to compute; none: as the run")
+    precision: Literal["auto", "float32", "bf16", "fp16"] | None = Field(None, description="none: as the run")
+    threads: int | None = Field(None, ge=1, description="CPU threads; none: as the run")
 
 
 class ExportCommand(Settings):

@@ -23,22 +23,21 @@ from twoviews.settings import (
     stage_settings,
 )
 from twoviews.stages.classify import run_finetune, run_supervised
+from twoviews.stages.data_files import data_results
 from twoviews.stages.features import run_features
 from twoviews.stages.pretrain import run_pretrain
 from twoviews.stages.setup import (
     Shared,
-    data_results,
     in_run_folder,
     new_backbone,
     prepare,
     say_counts,
     settings_for,
-    write_data,
 )
 from twoviews.stages.study_plan import fitted
 from twoviews.stages.test import run_test
 from twoviews.trainers.progress import duration, say
-from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.run_folder import RunFolder, read_record
 
 SCHEMA = 1
 STAGES = ("supervised", "pretrain", "features", "finetune", "test")
@@ -60,9 +59,7 @@ def run_study(settings: StudyCommand) -> Path:
 def _study(settings: StudyCommand, shared: Shared, run: RunFolder) -> None:
     is_first = shared.engine.is_first
     if is_first:
-        say(f"study: {run.path}, seed {settings.seed}")
         say_counts(shared.splits)
-        write_data(run.path / "data.json", shared.splits)
     plan = fitted(settings, shared, run)
     for stage, work in _stages(plan, run.path):
         _timed(stage, work, run, shared)
@@ -122,13 +119,13 @@ def _stages(settings: StudyCommand, folder: Path) -> list[tuple[str, Any]]:
 def _timed(stage: str, work: Any, run: RunFolder, shared: Shared) -> None:
     """Run a stage and add its wall-clock seconds to seconds.json, over all the times it was started."""
     done = (run.path / stage / "results.json").exists()
+    path = run.path / "seconds.json"
+    seconds = read_record(path, "delete it, and times are counted from now on") if path.exists() else {}
     started = time.monotonic()
     try:
         work(shared)
     finally:
         if not done and shared.engine.is_first:
-            path = run.path / "seconds.json"
-            seconds = read_json(path) if path.exists() else {}
             seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - started
             write_json(path, seconds)
             if (run.path / stage / "results.json").exists():
@@ -142,7 +139,7 @@ def _results(settings: StudyCommand, shared: Shared, run: RunFolder) -> dict[str
     return {
         "schema": SCHEMA,
         "protocol": _protocol(settings, shared),
-        "data": data_results(shared.splits, keep_leaks=settings.keep_leaks),
+        "data": data_results(shared.splits, keep_leaks=settings.keep_leaks, drop_near=settings.drop_near),
         "seeds": [settings.seed],
         "models": parts["test"]["models"],
         "comparison": parts["test"]["comparison"],
@@ -161,7 +158,8 @@ def _protocol(settings: StudyCommand, shared: Shared) -> str:
     copies = (
         "copies of test and validation images stayed where they were (--keep-leaks)"
         if settings.keep_leaks
-        else "exact copies of test and validation images were taken out of the training side first"
+        else f"exact{' and near' if settings.drop_near else ''} copies of test and validation images were taken out of "
+        "the training side first"
     )
     return (
         f"{labels:,} labelled images, {counts['val']:,} of them held out for validation; pretraining on "

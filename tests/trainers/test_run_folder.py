@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +16,12 @@ from twoviews import cli
 from twoviews.command_line import parse
 from twoviews.errors import SettingsError
 from twoviews.settings import PretrainCommand, StudyCommand
-from twoviews.trainers.run_folder import RunFolder, load_settings
+from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.settings_file import load_settings
 
 
 def settings(**changes: Any) -> PretrainCommand:
-    return PretrainCommand(data="photos", **changes)
+    return PretrainCommand(**{"data": "photos", **changes})
 
 
 def opened(given: Any, default: Path) -> Path:
@@ -34,6 +37,7 @@ def test_the_same_settings_come_back_to_the_same_folder(tmp_path: Path) -> None:
     assert opened(settings(epochs=7), tmp_path / "run") == first
     # Where and how it computes is free to change.
     elsewhere = {"device": "cpu", "threads": 1, "devices": 2, "checkpoint_minutes": 1.0, "data_root": Path("x")}
+    elsewhere |= {"cache": Path("y"), "max_bad": 0.5, "recipe": "sample", "data": "./photos", "train": None}
     assert opened(settings(epochs=7, **elsewhere), tmp_path / "run") == first
     assert (first / "metrics.jsonl").exists()
 
@@ -105,8 +109,14 @@ def test_a_second_process_is_kept_out_until_the_first_is_done(tmp_path: Path) ->
     run = RunFolder.open(settings(), tmp_path / "run")
     refused = second()
     assert refused.returncode == 6, refused.stderr
-    assert "is in use by another twoviews process" in refused.stdout
+    holder = f"(pid {os.getpid()} on {socket.gethostname()} since 20"
+    assert f"is in use by another twoviews process {holder}" in refused.stdout
+    assert "--new" in refused.stdout
     run.release()
+    assert not (tmp_path / "run/.lock-info.json").exists()
+    assert second().returncode == 0
+    # What a process that ended without letting go left there is of no weight: the lock is the system's.
+    assert (tmp_path / "run/.lock-info.json").exists()
     assert second().returncode == 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,31 @@ from torch import nn
 
 from twoviews.dataset.sources import load_source, short_name
 from twoviews.dataset.splits import Splits, make_splits
-from twoviews.files import read_json, write_json
-from twoviews.model.resnet50 import Stem, count_parameters, create_backbone, feature_width, resolve_stem
+from twoviews.errors import CheckpointError, DataError, SettingsError
+from twoviews.files import write_json
+from twoviews.model.resnet50 import (
+    Stem,
+    count_parameters,
+    create_backbone,
+    feature_width,
+    require_name,
+    resolve_stem,
+)
 from twoviews.settings import DataSettings, ModelSettings, RunSettings, TrainingSettings
+from twoviews.stages.data_files import write_data
 from twoviews.stages.folders import OUTPUT
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.environment import first_start
 from twoviews.trainers.estimate import announce, seconds_per_epoch
+from twoviews.trainers.fork import copy_weights, load_start, origin_of
 from twoviews.trainers.progress import say
-from twoviews.trainers.run_folder import RunFolder
-from twoviews.trainers.train import Task
+from twoviews.trainers.run_folder import RunFolder, read_record
+from twoviews.trainers.task import Task
 from twoviews.trainers.validate import Normalisation
 from twoviews.trainers.weights import load_backbone_weights, read_weights
+
+# Epochs planned anew may be others, and a run goes on with those it began with.
+PLAN_ADVICE = "put it back, or start beside it with --new"
 
 
 @dataclass
@@ -31,6 +45,7 @@ class Shared:
 
     engine: Engine
     splits: Splits
+    data_written: bool = False  # by the outermost run folder, a study's or a single stage's
 
     @property
     def normalisation(self) -> Normalisation:
@@ -49,8 +64,14 @@ class Shared:
 
 
 def prepare(settings: Any, *, require_labels: bool = True) -> Shared:
-    """Start the engine and load the data that a command's settings name."""
+    """Start the engine and load the data that a command's settings name.
+
+    What can be known to be wrong without the data is refused before it: an hour of decoding is no time to wait for it.
+    """
     engine = Engine(settings)
+    require_name(settings.backbone)
+    if settings.init is not None and settings.init != "timm" and not Path(settings.init).is_file():
+        raise CheckpointError(f"--init {settings.init}: no such weights file.")
     return Shared(engine, load_splits(settings, seed=settings.seed, require_labels=require_labels))
 
 
@@ -61,7 +82,9 @@ def prepare_alone(settings: Any, *, require_labels: bool = True) -> Shared:
     return shared
 
 
-def load_splits(settings: DataSettings, *, seed: int, require_labels: bool = True) -> Splits:
+def load_splits(
+    settings: DataSettings, *, seed: int, require_labels: bool = True, look_at_test: bool = False
+) -> Splits:
     """Load the source, split validation off, remove copies; say what a user should know."""
     source = load_source(
         settings.data,
@@ -78,7 +101,14 @@ def load_splits(settings: DataSettings, *, seed: int, require_labels: bool = Tru
         require_labels=require_labels,
         progress=_download_progress(),
     )
-    return make_splits(source, seed=seed, val_fraction=settings.val_fraction, keep_leaks=settings.keep_leaks)
+    return make_splits(
+        source,
+        seed=seed,
+        val_fraction=settings.val_fraction,
+        keep_leaks=settings.keep_leaks,
+        drop_near=settings.drop_near,
+        look_at_test=look_at_test,
+    )
 
 
 def _download_progress() -> Callable[[int, int, str], None]:
@@ -103,28 +133,6 @@ def say_counts(splits: Splits) -> None:
     )
     for note in splits.notes:
         say(f"note: {note}")
-
-
-def data_results(splits: Splits, *, keep_leaks: bool) -> dict[str, Any]:
-    """The ``data`` part of results.json."""
-    return {
-        "name": splits.name,
-        "classes": list(splits.class_names),
-        "counts": splits.counts,
-        "leaks_removed": 0 if keep_leaks else len(splits.leaks),
-    }
-
-
-def write_data(path: Path, splits: Splits) -> None:
-    """Write data.json: notes, copies and files left out, for the report."""
-    write_json(
-        path,
-        {
-            "notes": splits.notes,
-            "leaks": [asdict(leak) for leak in splits.leaks],
-            "skipped": [asdict(skipped) for skipped in splits.skipped],
-        },
-    )
 
 
 def new_backbone(settings: ModelSettings, image_size: int, *, seed: int, init: str | None = None) -> nn.Module:
@@ -161,8 +169,11 @@ def in_run_folder(command: str, settings: Any, shared: Shared, work: Callable[[R
     """Do a command's work in its run folder, unless it is finished; returns the folder."""
     name = short_name(settings.data)
     default = settings.out or OUTPUT / f"{command}-{name}"
+    machine = shared.engine.describe()
     # The first process finds the folder (--new makes it a new one) and the others follow.
-    first = RunFolder.open(settings, default) if shared.engine.is_first else None
+    first = None
+    if shared.engine.is_first:
+        first = RunFolder.open(settings, default, machine=machine, data=shared.splits.fingerprint, fork=copy_weights)
     path = Path(shared.engine.share(str(first.path if first else default)))
     run = first or RunFolder(path, writes=False)
     try:
@@ -172,11 +183,19 @@ def in_run_folder(command: str, settings: Any, shared: Shared, work: Callable[[R
             if shared.engine.is_first:
                 say(f"{command}: already complete in {run.path}; use --new to run it again beside it")
             return run.path
-        run.write_environment(shared.engine.describe())
+        if shared.engine.is_first:
+            say(f"{command}: {run.path}, seed {settings.seed}")
+        run.write_environment(machine, **origin_of(run.path))
+        if shared.engine.is_first and not shared.data_written:
+            write_data(run.path, shared.splits)
+        shared.data_written = True
         work(run)
         shared.engine.barrier()
         if shared.engine.is_first:
             say(f"{command}: results in {run.path}")
+    except (SettingsError, DataError, CheckpointError, KeyboardInterrupt):
+        run.forget()  # where nothing came of it, the corrected command finds the place free
+        raise
     finally:
         run.release()
     return run.path
@@ -205,8 +224,9 @@ def plan(task: Task, settings: Any, shared: Shared, run: RunFolder) -> Any:
         The settings to train with.
     """
     path = run.path / "plan.json"
+    require_same_batches(task, settings, shared.engine, run)
     if settings.minutes is not None and path.exists():
-        return with_epochs(settings, read_json(path)["epochs"])
+        return with_epochs(settings, read_record(path, PLAN_ADVICE)["epochs"])
     seconds = seconds_per_epoch(task, settings, shared.engine)
     if settings.minutes is not None:
         epochs = max(1, min(settings.epochs, int(settings.minutes * 60 / seconds)))
@@ -214,7 +234,38 @@ def plan(task: Task, settings: Any, shared: Shared, run: RunFolder) -> Any:
         if shared.engine.is_first:
             write_json(path, {"epochs": epochs, "seconds_per_epoch": seconds})
     announce(task, settings, seconds, shared.engine)
+    half = settings.epochs / 2
+    if settings.warmup_epochs > half and shared.engine.is_first:
+        say(f"{task.name}: warm-up lowered from {settings.warmup_epochs:g} to {half:g} epochs, half of them all")
     return settings
+
+
+def require_same_batches(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder) -> None:
+    """Refuse to go on with batches of another size, as a number of processes that does not divide it would.
+
+    Over any other number of processes the order of images is the same: it is that of the joint batch.
+
+    Raises:
+        SettingsError: the batch would be another than the run began with.
+    """
+    first = first_start(run.path / "environment.json")
+    processes = engine.world_size if first is None else first["machine"].get("processes", engine.world_size)
+    whole = min(settings.batch_size, len(task.batches))
+    begun, now = whole - whole % processes, whole - whole % engine.world_size
+    if begun != now:
+        error = SettingsError(
+            f"{run.path} began with {begun} images a step on {processes} processes; on {engine.world_size} there would "
+            f"be {now}, in other steps: use a number of processes that divides {begun}, or start beside it with --new."
+        )
+        error.of_all = True
+        raise error
+
+
+def begin_from_fork(task: Task, shared: Shared, run: RunFolder) -> None:
+    """Give a forked run the weights that it begins from; nothing for any other run."""
+    said = load_start(task.module, run.path)
+    if said is not None and shared.engine.is_first:
+        say(f"{task.name}: {said}")
 
 
 def with_epochs(settings: TrainingSettings, epochs: int) -> Any:
@@ -225,5 +276,5 @@ def with_epochs(settings: TrainingSettings, epochs: int) -> Any:
 
 def settings_for(run: RunSettings) -> dict[str, Any]:
     """How a stage of a study runs: as the study, in a folder of its own."""
-    keys = RunSettings.model_fields.keys() - {"out", "new", "config", "recipe", "minutes"}
+    keys = RunSettings.model_fields.keys() - {"out", "new", "fork", "config", "recipe", "minutes"}
     return {key: getattr(run, key) for key in keys}

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from types import TracebackType
 
+from twoviews.streams import Unbroken
+
 PLAIN_SECONDS = 10.0  # at least this long between two plain lines of one stage
+# What moves a terminal's cursor or changes its colours: a file may be called so.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def duration(seconds: float) -> str:
@@ -20,17 +25,24 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def _without_controls(text: str) -> str:
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def as_line(text: str) -> str:
+    """A message in one line, whatever names of files are in it."""
+    return _without_controls(text).replace("\n", "\\n")
+
+
+def speaks() -> bool:
+    """Whether this is the first process of a run, which speaks for all."""
+    return os.environ.get("RANK", "0") == "0" and os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def say(text: str) -> None:
-    """Print a line in the first process, whatever the terminal can show; a closed pipe does not end a run."""
-    if os.environ.get("RANK", "0") != "0" or os.environ.get("LOCAL_RANK", "0") != "0":
-        return
-    try:
-        print(text, flush=True)
-    except UnicodeEncodeError:
-        encoding = sys.stdout.encoding or "ascii"
-        print(text.encode(encoding, errors="replace").decode(encoding), flush=True)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    """Print a line in the first process, whatever the terminal can show; a closed one does not end a run."""
+    if speaks() and sys.stdout is not None:
+        print(_without_controls(text), file=Unbroken(sys.stdout), flush=True)
 
 
 class Progress:
@@ -42,7 +54,7 @@ class Progress:
         self._first_step = first_step
         self._started = self._last_line = time.monotonic()
         self._bar = None
-        if show and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        if show and sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
 

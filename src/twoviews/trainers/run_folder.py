@@ -4,39 +4,38 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
-import twoviews
-from twoviews.errors import ResourceError, SettingsError
-from twoviews.files import append_json_line, read_json, read_json_lines, write_bytes, write_json, write_text
-from twoviews.settings import RunSettings, Settings
+from twoviews import disk
+from twoviews.dataset.fingerprint import Fingerprint
+from twoviews.errors import CheckpointError, ResourceError, SettingsError
+from twoviews.files import append_json_line, read_json, read_json_lines, sweep, write_bytes, write_json, write_text
+from twoviews.settings import RunSettings
+from twoviews.trainers.environment import command_line, now, record_start
+from twoviews.trainers.progress import say
+from twoviews.trainers.resume import DATA_INDEX, keep_fingerprint, require_same_run
+from twoviews.trainers.settings_file import dump_settings
 
-# Where and how a run computes may change between two starts of it; what it computes may not.
-_FREE = {
-    "out", "new", "config", "recipe", "device", "devices", "threads", "data_root", "cache", "checkpoint_minutes",
+_LOCK, _HOLDER = ".lock", ".lock-info.json"
+# What a run writes down before it computes.
+_RECORDS = {
+    _LOCK, _HOLDER, DATA_INDEX, "settings.yaml", "environment.json", "plan.json", "seconds.json", "start.safetensors",
+    "data.json", "skipped.csv", "leaks.csv", "leaks.webp", "conflicts.csv", "views.png",
 }  # fmt: skip
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "lightning-fabric",
-    "numpy",
-    "scikit-learn",
-    "openTSNE",
-    "pillow",
-)
 
 
 class RunFolder:
-    """One run's files. Only the first process writes."""
+    """One run's files. Only the first process writes.
+
+    Attributes:
+        path: the folder.
+        writes: whether this process is the first.
+    """
 
     def __init__(self, path: Path, writes: bool = True) -> None:
         self.path = path
@@ -45,102 +44,165 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.logs = path / "logs"
         self.models = path / "models"
+        self._made = False
         self._lock: FileLock | None = None
 
     @classmethod
-    def open(cls, settings: RunSettings, default: Path) -> RunFolder:
-        """The run folder of these settings: made, or found with the same settings.
+    def open(
+        cls,
+        settings: RunSettings,
+        default: Path,
+        *,
+        machine: dict[str, Any] | None = None,
+        data: Fingerprint | None = None,
+        fork: Callable[[Path, Path], None] | None = None,
+    ) -> RunFolder:
+        """The run folder of these settings: made, or found with the same settings, data and precision.
+
+        Args:
+            settings: of the run.
+            default: the folder where they name none.
+            machine: where this start computes, to be compared with the first start.
+            data: what its images are, to be kept and compared.
+            fork: with ``--fork``, puts the weights of one run into the folder of another.
 
         Raises:
             SettingsError: the folder holds another run, or files that are no run.
+            CheckpointError: the images have changed since the run began.
             ResourceError: another process works on it, or it can't be written.
         """
         path = settings.out or default
-        if settings.new:
+        source = path if settings.fork else None
+        if source is not None and not (source / "settings.yaml").exists():
+            raise SettingsError(f"--fork: {source} holds no run to start from; leave --fork out to begin one.")
+        if settings.new or source is not None:
             path = _next_free(path)
         run = cls(path)
+        made = not path.exists()
         run._take_lock()
         try:
-            run._claim(settings)
+            run._made = made and not (path / "settings.yaml").exists()
+            if (path / "settings.yaml").exists():
+                require_same_run(path, settings, machine, data)
+            else:
+                run._require_empty()
+                if fork is not None and source is not None:
+                    fork(source, path)
+                # From here on it is a run: what makes it one comes last.
+                write_text(path / "settings.yaml", dump_settings(settings))
+            for folder in (path, run.logs, run.models, run.checkpoints):
+                sweep(folder)
+            keep_fingerprint(path, data)
         except BaseException:
             if not (path / "settings.yaml").exists():
-                with suppress(OSError):  # no run: the folder is left as it was
-                    (path / ".lock").unlink()
+                run.forget()
             run.release()
             raise
         return run
 
-    def _claim(self, settings: RunSettings) -> None:
-        saved = self.path / "settings.yaml"
-        if saved.exists():
-            return self._compare(settings)
-        others = [p.name for p in self.path.iterdir() if p.name != ".lock"]
+    @classmethod
+    def to_read(cls, path: Path) -> RunFolder:
+        """A run that is there, locked and not written to.
+
+        Raises:
+            ResourceError: another process works on it, or it can't be locked.
+        """
+        run = cls(path, writes=False)
+        run._take_lock()
+        return run
+
+    def _require_empty(self) -> None:
+        ours = (".lock", f".{_HOLDER}.tmp-", ".settings.yaml.tmp-")
+        others = [p.name for p in self.path.iterdir() if not p.name.startswith(ours)]
         if others:
             raise SettingsError(
                 f"{self.path} is not empty and holds no run ({others[0]}, ...); name another folder with --out."
             )
-        return write_text(saved, dump_settings(settings))
+
+    def forget(self) -> None:
+        """Leave the place of a run that failed before it computed anything as this process found it.
+
+        Only a folder that this process made is deleted, and only where it holds nothing but records of the start.
+        """
+        if not self.writes:
+            return
+        files = [path for path in self.path.rglob("*") if not path.is_dir()]
+        with suppress(OSError):  # why it failed is on its way to the user
+            if self._made and all(path.name in _RECORDS for path in files):
+                # What makes it a run goes last: killed in between, it is still one.
+                for path in files:
+                    if path.name not in ("settings.yaml", _LOCK):
+                        disk.remove_file(path)
+                disk.remove_folder(self.path)
+            elif not (self.path / "settings.yaml").exists():
+                disk.remove_file(self.path / _LOCK)
 
     def _take_lock(self) -> None:
+        holder = self.path / _HOLDER
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path / ".lock")
+            disk.make_folder(self.path)
+            self._lock = FileLock(self.path / _LOCK)
             self._lock.acquire(timeout=0)
         except Timeout as error:
+            self._lock = None
             raise ResourceError(
-                f"{self.path} is in use by another twoviews process; wait for it, or start beside it with --new."
+                f"{self.path} is in use by another twoviews process{_holder(holder)}; wait for it, or start beside it "
+                "with --new."
             ) from error
         except OSError as error:
-            raise ResourceError(
-                f"{self.path} can't be written ({error.strerror}); name another folder with --out."
-            ) from error
+            reason = error.strerror or error
+            raise ResourceError(f"{self.path} can't be written ({reason}); name another folder with --out.") from error
+        # What a process that was killed left here is overwritten: its lock died with it.
+        info = {"pid": os.getpid(), "host": platform.node(), "since": now(), "command": command_line()}
+        try:
+            write_json(holder, info)
+        except BaseException:
+            self._lock.release()
+            raise
 
     def release(self) -> None:
         """Let other processes have the folder."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
-    def _compare(self, settings: Settings) -> None:
-        before = load_settings(self.path / "settings.yaml")
-        now = yaml.safe_load(dump_settings(settings))
-        differences = list(_differences(before, now))
-        if differences:
-            shown = "; ".join(differences[:6]) + (f"; and {len(differences) - 6} more" if len(differences) > 6 else "")
-            raise SettingsError(
-                f"{self.path} holds a run with other settings ({shown}); use those, or start beside it with --new."
-            )
+        lock, self._lock = self._lock, None
+        if lock is None:
+            return
+        holder = self.path / _HOLDER
+        try:
+            disk.retried(lambda: disk.remove_file(holder), holder)
+        finally:
+            lock.release()
 
     @property
     def finished(self) -> bool:
-        """Whether the run has written its results."""
-        return (self.path / "results.json").exists()
+        """Whether the run has written its results.
+
+        Raises:
+            CheckpointError: they are damaged.
+        """
+        return (self.path / "results.json").exists() and bool(self.results())
 
     def results(self) -> dict[str, Any]:
-        """What the run has found."""
-        content = read_json(self.path / "results.json")
-        assert isinstance(content, dict)
-        return content
+        """What the run has found.
+
+        Raises:
+            CheckpointError: results.json is damaged.
+        """
+        return read_record(self.path / "results.json", "delete it, and the same command writes it anew")
 
     def finish(self, results: dict[str, Any]) -> None:
         """Write results.json: from now on the run is finished."""
         if self.writes:
             write_json(self.path / "results.json", results)
 
-    def write_environment(self, machine: dict[str, Any]) -> None:
-        """Record versions, machine and command; no environment variable is written."""
-        if not self.writes or (self.path / "environment.json").exists():
+    def write_environment(self, machine: dict[str, Any], **more: Any) -> None:
+        """Record versions, machine and command of this start; warn where they are not those of the first one."""
+        if not self.writes:
             return
-        versions = {name: _version(name) for name in _PACKAGES}
-        content = {
-            "twoviews": twoviews.__version__,
-            "python": platform.python_version(),
-            **versions,
-            "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gb": _memory_gb(), **machine},
-            "command": " ".join(["twoviews", *sys.argv[1:]]),
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
-        write_json(self.path / "environment.json", content)
+        changes = record_start(self.path / "environment.json", machine, more)
+        if changes:
+            say(
+                f"warning: {self.path} goes on with {', '.join(changes)}: the result may differ in its last bits from "
+                "a run that never stopped"
+            )
 
     def metrics_bytes(self) -> int:
         """Length of metrics.jsonl."""
@@ -162,48 +224,32 @@ class RunFolder:
         return sum({row["epoch"]: float(row["seconds"]) for row in rows}.values())
 
 
-def dump_settings(settings: Settings) -> str:
-    """Settings as YAML that ``--config`` reads back."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def read_record(path: Path, advice: str) -> dict[str, Any]:
+    """A JSON file of a run.
 
-
-def load_settings(path: Path) -> dict[str, Any]:
-    """A YAML file of settings.
+    Args:
+        path: the file.
+        advice: what to do where it is damaged.
 
     Raises:
-        SettingsError: missing, or not a mapping of settings.
+        CheckpointError: it can't be read, or holds nothing.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except OSError as error:
-        raise SettingsError(f"{path} can't be read ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path} holds no settings (a mapping of names to values).")
+        content = read_json(path)
+        if not isinstance(content, dict) or not content:
+            raise ValueError("it holds nothing")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read ({' '.join(str(error).split())}): {advice}.") from error
     return content
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Any:
-    for key in [*before, *(k for k in now if k not in before)]:
-        if key in _FREE:
-            continue
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            yield f"{prefix}{key}: {old} there, {new} now"
+def _holder(path: Path) -> str:
+    """Who holds the lock, as far as its info file says."""
+    try:
+        info = read_json(path)
+        return f" (pid {info['pid']} on {info['host']} since {info['since']})"
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""  # between its taking the lock and its writing who it is
 
 
 def _next_free(path: Path) -> Path:
@@ -213,28 +259,3 @@ def _next_free(path: Path) -> Path:
     while path.with_name(f"{path.name}-{number}").exists():
         number += 1
     return path.with_name(f"{path.name}-{number}")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _memory_gb() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None

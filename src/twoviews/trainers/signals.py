@@ -1,36 +1,109 @@
-"""Stop requests: the first asks the loop to save and stop at the end of its step, a second Ctrl-C stops at once."""
+"""Stop requests: what SIGTERM, SIGUSR1 and Ctrl-C do, outside the training loop and within it.
+
+Outside, the first ends the command at once: every file is written whole or not at all, so what is there stays valid. A
+second one, while the first still tidies up, ends the process without tidying. Within the loop the first asks it to
+finish its step, save and stop. There a second Ctrl-C stops at once. A second SIGTERM or SIGUSR1 does not: schedulers
+and ``torchrun`` send them twice, and it must not cost the checkpoint that the first one asked for.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
+
+from twoviews.errors import Stopped
 
 _EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 143}
 
 
+class StoppedAtOnce(KeyboardInterrupt):
+    """A signal outside the training loop; no ``except Exception`` on its way holds it up.
+
+    Attributes:
+        name: of the signal.
+        exit_code: what the process should end with.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+        self.exit_code = _EXIT_CODES[name]
+
+
+def _set_handlers(handle: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Let ``handle`` take the signals; returns the handlers before it."""
+    before: dict[int, Any] = {}
+    # Python lets the main thread alone set handlers; Windows has no SIGUSR1.
+    if threading.current_thread() is threading.main_thread():
+        for name in _EXIT_CODES:
+            number = getattr(signal, name, None)
+            if number is not None:
+                before[number] = signal.signal(number, handle)
+    return before
+
+
+def _restore_handlers(before: dict[int, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextmanager
+def stops_at_once() -> Iterator[None]:
+    """Within this block SIGINT, SIGTERM and SIGUSR1 raise ``StoppedAtOnce``; a closed terminal ends nothing."""
+    own = os.getpid()
+    stopping = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        name = signal.Signals(number).name
+        if os.getpid() != own:  # a process forked by a library, which ends it as it ends any
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        if stopping:
+            os._exit(_EXIT_CODES[name])
+        stopping = True
+        raise StoppedAtOnce(name)
+
+    before = _set_handlers(handle)
+    # torchrun passes a closed terminal on to its processes as the wish to end.
+    if before and hasattr(signal, "SIGHUP") and os.environ.get("WORLD_SIZE", "1") == "1":
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        _restore_handlers(before)
+
+
 class StopRequests:
-    """Within its block, SIGINT, SIGTERM and SIGUSR1 set ``exit_code`` instead of ending the process."""
+    """Within its block, SIGINT, SIGTERM and SIGUSR1 set ``exit_code`` instead of ending the process.
+
+    Raises:
+        Stopped: at the end of the block, where a signal came too late for the loop to see it.
+        KeyboardInterrupt: at a second Ctrl-C.
+    """
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
         self._before: dict[int, Any] = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.exit_code is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if self.exit_code is not None:
+            if number == signal.SIGINT:
+                raise StoppedAtOnce("SIGINT")
+            return
         self.exit_code = _EXIT_CODES[signal.Signals(number).name]
 
     def __enter__(self) -> StopRequests:
-        # Python lets the main thread alone set handlers.
-        if threading.current_thread() is threading.main_thread():
-            for name in _EXIT_CODES:
-                number = getattr(signal, name, None)
-                if number is not None:
-                    self._before[number] = signal.signal(number, self._handle)
+        self._before = _set_handlers(self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        _restore_handlers(self._before)
+        if kind is None and self.exit_code is not None:
+            raise Stopped("stopped after the last step of a stage; the same command goes on.", self.exit_code)
