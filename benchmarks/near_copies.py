@@ -1,6 +1,6 @@
 """What the search for near copies finds, what it mistakes for one, and how long a check of 113,000 images takes.
 
-    python benchmarks/near_copies.py FOLDER [--images 10000] [--sheet FILE.png] [--speed]
+    python benchmarks/near_copies.py FOLDER [--images 10000] [--photos DIR] [--sheet FILE.png] [--speed]
 
 FOLDER holds cifar10_train.npz and cifar10_test.npz, CIFAR-10 with each image as one JPEG: ``jpeg`` (uint8, all files
 joined) and ``offsets`` (int64, N+1). One JSON line each:
@@ -9,7 +9,8 @@ joined) and ``offsets`` (int64, N+1). One JSON line each:
   of, among all test images; nearly blank images, which have no hash, count as missed;
 - pairs found among the test images themselves, where the set has near duplicates of its own: ``--sheet`` draws them
   beside each other, to be judged by a person;
-- the same between training and test images, and the seconds of it.
+- the same between training and test images, and the seconds of it;
+- with ``--photos``, the first two for the images of a folder (all of one size, such as 96×96).
 
 ``--speed`` instead writes made-up images in STL-10's own layout (100,000 + 5,000 + 8,000 of 96×96 pixels, 3.1 GB, in a
 temporary folder, some of them copies) and times `twoviews check stl10` on them: seconds and peak memory.
@@ -98,21 +99,21 @@ def say(line: dict[str, object]) -> None:
     print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
-def rates(test: Pixels) -> None:
+def read_folder(folder: Path) -> Pixels:
+    """Images of a folder, all of one size: N×3×H×W."""
+    images = [np.asarray(Image.open(file).convert("RGB")) for file in sorted(folder.iterdir())]
+    return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
+
+
+def rates(what: str, pixels: Pixels) -> None:
     """A line a change: share found."""
-    images, hashes = as_set(test), picture_hashes(as_set(test))
+    images, hashes = as_set(pixels), picture_hashes(as_set(pixels))
+    about = {"of": what, "images": len(pixels), "blank": int(hashes.blank.sum())}
     for name, change in changes().items():
-        copies = as_set(apply(change, test))
+        copies = as_set(apply(change, pixels))
         found = find_near_copies(copies, picture_hashes(copies), images, hashes)
         right = len(np.unique(found.first[found.first == found.second]))
-        say(
-            {
-                "change": name,
-                "images": len(test),
-                "blank": int(hashes.blank.sum()),
-                "found": round(right / len(test), 5),
-            }
-        )
+        say({"change": name, **about, "found": round(right / len(pixels), 5)})
 
 
 def mistakes(name: str, first: Pixels, second: Pixels | None, sheet: Path | None) -> None:
@@ -189,6 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--photos", type=Path, help="a folder of images of one size, to measure as well")
     parser.add_argument("--sheet", type=Path, help="draw the pairs found among the test images")
     parser.add_argument("--speed", action="store_true", help="time a check of 113,000 made-up images instead")
     arguments = parser.parse_args()
@@ -197,9 +199,13 @@ def main() -> None:
     if arguments.speed:
         speed(train, test)
     else:
-        rates(test)
+        rates("CIFAR-10 test", test)
         mistakes("among test images", test, None, arguments.sheet)
         mistakes("training and test images", train, test, None)
+        if arguments.photos is not None:
+            photos = read_folder(arguments.photos)
+            rates(arguments.photos.name, photos)
+            mistakes(f"among {arguments.photos.name}", photos, None, None)
     about = {"numpy": np.__version__, "torch": torch.__version__, "pillow": PIL.__version__, "cores": os.cpu_count()}
     say({**about, "machine": platform.machine(), "hash_similarity": HASH_SIMILARITY, "similarity": SIMILARITY})
 

@@ -80,8 +80,7 @@ def _main(words: list[str]) -> int:
         return SettingsError.exit_code
     except KeyboardInterrupt as stop:
         if speaks():
-            name = getattr(stop, "name", "SIGINT")
-            _complain(f"stopped by {name}; what is done is kept, and the same command goes on from it")
+            _complain(str(stop) or "stopped")
         return getattr(stop, "exit_code", 130)
 
 

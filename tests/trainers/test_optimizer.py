@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_tasks import engine
 from torch import nn
 
 from twoviews.model.projection_head import SimCLR
@@ -102,3 +103,26 @@ def test_sgd_is_with_nesterov_momentum_and_decay() -> None:
     # Sutskever et al. 2013 as torch has it: the first step moves by (1 + momentum) times the gradient.
     torch.testing.assert_close(module.weight.detach(), start["weight"] - 0.5 * 1.9 * gradient)
     torch.testing.assert_close(module.bias.detach(), start["bias"] - 0.5 * 1.9)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_s_norm_is_torch_s_and_clips_as_torch_does(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    gradients = [
+        torch.randn(6, 3, 3, 3).to(memory_format=layout),
+        torch.randn(5, 7),
+        torch.randn(4),
+        torch.randn(2, 3).T,
+    ]
+    parameters = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+    reference = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
+    for p, q, gradient in zip(parameters, reference, gradients, strict=True):
+        p.grad, q.grad = gradient.clone(), gradient.clone()
+    on, optimizer = engine(), torch.optim.SGD(parameters, lr=1.0)
+    norm = on.gradient_norm(optimizer)
+    torch.testing.assert_close(norm, nn.utils.clip_grad_norm_(reference, 0.3))
+    on.clip(optimizer, norm, 0.3)
+    torch.testing.assert_close([p.grad for p in parameters], [q.grad for q in reference])
+    before = [p.grad.clone() for p in parameters if p.grad is not None]
+    on.clip(optimizer, on.gradient_norm(optimizer), 5.0)  # smaller ones stay
+    torch.testing.assert_close([p.grad for p in parameters], before, rtol=0, atol=0)

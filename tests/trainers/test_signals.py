@@ -64,21 +64,64 @@ def test_outside_training_a_signal_ends_the_command_at_once(number: signal.Signa
 
 def test_what_tidies_up_still_does(tmp_path: Path) -> None:
     done = tmp_path / "done"
-    process = started("say('ready')", "try: time.sleep(60)", f"finally: open({str(done)!r}, 'w').close()")
+    process = started("try:", "    say('ready')", "    time.sleep(60)", f"finally: open({str(done)!r}, 'w').close()")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert (process.returncode, done.exists()) == (143, True)
 
 
 def test_no_handler_of_errors_holds_it_up() -> None:
-    process = started("say('ready')", "while True:", "    try: time.sleep(60)", "    except Exception: pass")
+    process = started(
+        "while True:", "    try:", "        say('ready')", "        time.sleep(60)", "    except Exception: pass"
+    )
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert process.returncode == 143
 
 
+def test_python_s_own_clean_up_does_not_lose_it() -> None:
+    """What is raised while memory is tidied is dropped by Python, and a signal is often taken there first."""
+    process = started(
+        "import gc, weakref",
+        "class Thing: pass",
+        "def gone(_):",
+        "    say('ready')",
+        "    time.sleep(1)",
+        "thing = Thing()",
+        "thing.me, reference = thing, weakref.ref(thing, gone)",
+        "del thing",
+        "gc.collect()",
+        "time.sleep(60)",
+    )
+    process.send_signal(signal.SIGTERM)
+    code, _, said = rest(process)
+    assert code == 143
+    assert said.startswith("twoviews: stopped by SIGTERM")
+    assert said.count("\n") == 1
+
+
+def test_a_library_that_swallows_it_does_not_hold_it_up_for_long() -> None:
+    process = started(
+        "from twoviews.trainers import signals",
+        "signals._GRACE_SECONDS = 1.0",
+        "while True:",
+        "    try:",
+        "        say('ready')",
+        "        time.sleep(60)",
+        "    except BaseException: pass",
+    )
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    code, _, said = rest(process)
+    assert code == 143
+    assert said.startswith("twoviews: stopped by SIGTERM")
+    assert 0.9 < time.monotonic() - begun < 20
+
+
 def test_a_second_signal_ends_the_tidying() -> None:
-    process = started("say('ready')", "try: time.sleep(60)", "finally:", "    say('tidying')", "    time.sleep(60)")
+    process = started(
+        "try:", "    say('ready')", "    time.sleep(60)", "finally:", "    say('tidying')", "    time.sleep(60)"
+    )
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
     assert process.stdout.readline() == "tidying\n"

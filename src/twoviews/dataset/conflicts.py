@@ -114,3 +114,12 @@ def _near_pairs(
                 for one, two, similarity in zip(*near, strict=True)
             ]
     return pairs
+
+
+def conflict_notes(conflicts: Sequence[Conflict]) -> list[str]:
+    """How many there are and the first of them, in a sentence; nothing where there are none."""
+    if not conflicts:
+        return []
+    pairs = "; ".join(f"{x.file} ({x.label}) and {x.other_file} ({x.other_label})" for x in conflicts[:3])
+    what = "One picture is there" if len(conflicts) == 1 else f"{len(conflicts):,} pairs of images show one picture"
+    return [f"{what} under two labels: {pairs}{' …' if len(conflicts) > 3 else ''}."]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -49,7 +50,7 @@ class Fingerprint:
 
     @cached_property
     def as_file(self) -> bytes:
-        """The content as a file holds it: JSON, gzipped; about 10 bytes an image."""
+        """The content as a file holds it: JSON, gzipped; about 16 bytes an image."""
         return gzip.compress(json.dumps(self.content).encode(), compresslevel=6, mtime=0)
 
     def changes_since(self, saved: bytes) -> str | None:
@@ -86,7 +87,7 @@ def _read(saved: bytes) -> dict[str, Any]:
         content = json.loads(gzip.decompress(saved))
         assert isinstance(content["images"], dict)
         assert isinstance(content["sets"], str)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AssertionError) as error:
         raise ValueError(f"{type(error).__name__}") from error
     return {"sets": content["sets"], "images": content["images"]}
 

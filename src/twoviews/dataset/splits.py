@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from twoviews.dataset.conflicts import Conflict, find_conflicts
+from twoviews.dataset.conflicts import Conflict, conflict_notes, find_conflicts
 from twoviews.dataset.copies import Leak
 from twoviews.dataset.fingerprint import Fingerprint
-from twoviews.dataset.images import ImageSet, Indices, Pixels, Skipped, Source
+from twoviews.dataset.images import ImageSet, Indices, Pixels, Skipped, Source, forget_pages
 from twoviews.dataset.leaks import LeakSearch
 from twoviews.errors import DataError, SettingsError
 
@@ -165,7 +165,7 @@ def make_splits(
         {part: search.sets[part] for part in labelled}, search.digests, search.hashes, source.class_names
     )
     blank = int(search.hashes["unlabeled"].blank[unlabeled].sum())
-    notes += [*search.notes(), *_conflict_notes(conflicts), *_blank_notes(blank, len(unlabeled_set))]
+    notes += [*search.notes(), *conflict_notes(conflicts), *_blank_notes(blank, len(unlabeled_set))]
     mean, std = channel_statistics(unlabeled_set)
     counted = {"train": train_set, "val": val_set, **({"test": source.test} if look_at_test and source.test else {})}
     return Splits(
@@ -252,14 +252,6 @@ def _require_each_class(train: ImageSet, val: ImageSet, class_names: tuple[str, 
             )
 
 
-def _conflict_notes(conflicts: list[Conflict]) -> list[str]:
-    if not conflicts:
-        return []
-    pairs = "; ".join(f"{x.file} ({x.label}) and {x.other_file} ({x.other_label})" for x in conflicts[:3])
-    what = "One picture is there" if len(conflicts) == 1 else f"{len(conflicts):,} pairs of images show one picture"
-    return [f"{what} under two labels: {pairs}{' …' if len(conflicts) > 3 else ''}."]
-
-
 def _blank_notes(blank: int, total: int) -> list[str]:
     if not blank:
         return []
@@ -280,6 +272,7 @@ def channel_statistics(images: ImageSet) -> tuple[_Channels, _Channels]:
         block = images.read(positions[start : start + _BLOCK]).astype(np.float64)
         total += block.sum(axis=(0, 2, 3))
         squares += np.einsum("nchw,nchw->c", block, block)
+        forget_pages(images.pixels)
     pixels = count * images.pixels.shape[2] * images.pixels.shape[3]
     mean = total / pixels
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 1.0))

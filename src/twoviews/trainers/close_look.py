@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.optimizer import norm_of
 from twoviews.trainers.steps import Batch, Scalars, Step
 from twoviews.trainers.watch import SMALLEST_SCALE, not_finite
 
@@ -125,7 +126,7 @@ class Look:
         given = [(name, p.grad) for name, p in self.module.named_parameters() if p.grad is not None]
         scale = self.engine.loss_scale()
         scaled = scale is not None and scale >= SMALLEST_SCALE  # then a gradient that is not finite is normal
-        norm = None if scaled else float(nn.utils.get_total_norm([gradient for _, gradient in given]))
+        norm = None if scaled else float(norm_of([gradient for _, gradient in given]))
         sizes = [(float(p.detach().abs().max()), name) for name, p in self.module.named_parameters()]
         size, name = max(sizes, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
         raise Seen(

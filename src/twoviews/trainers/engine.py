@@ -19,6 +19,7 @@ from twoviews.model.batchnorm import join_batchnorm
 from twoviews.model.convolution import speed_up_convolutions
 from twoviews.processor import multiplies_in_bf16
 from twoviews.settings import RunSettings
+from twoviews.trainers.optimizer import norm_of, parameters_of
 
 
 def choose_device(asked: str) -> str:
@@ -69,10 +70,6 @@ class _Gather(torch.autograd.Function):
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         return total.chunk(dist.get_world_size())[dist.get_rank()]
-
-
-def _parameters(optimizer: Any) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 class Engine:
@@ -164,11 +161,11 @@ class Engine:
         """L2 norm of the gradient over all parameters, 0-dimensional on the device; fp16's scaling is undone."""
         raw: Optimizer = getattr(optimizer, "optimizer", optimizer)
         self._fabric._precision.unscale_gradients(raw)
-        return nn.utils.get_total_norm([p.grad for p in _parameters(raw) if p.grad is not None])
+        return norm_of([p.grad for p in parameters_of(raw) if p.grad is not None])
 
     def clip(self, optimizer: Any, norm: Tensor, largest: float) -> None:
         """Scale the gradients, whose norm is ``norm``, down to ``largest``; smaller ones stay as they are."""
-        nn.utils.clip_grads_with_norm_(_parameters(optimizer), largest, norm)
+        nn.utils.clip_grads_with_norm_(parameters_of(optimizer), largest, norm)
 
     def gather(self, rows: Tensor) -> Tensor:
         """n×D of each process → (world·n)×D of all, process 0 first, with gradient."""

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from twoviews.settings import TrainingSettings
@@ -79,3 +79,23 @@ def set_lr(optimizer: Optimizer, lr: float) -> None:
     """Give each group its share of the scheduled learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
+
+
+def parameters_of(optimizer: Any) -> list[nn.Parameter]:
+    """All that an optimizer updates, group by group."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def norm_of(gradients: list[Tensor]) -> Tensor:
+    """L2 norm of all gradients together, 0-dimensional, on their device."""
+    if gradients[0].device.type != "cpu":
+        return nn.utils.get_total_norm(gradients)
+    # Three times as fast as torch's norm, which is slow where tensors are channels last.
+    return torch.stack([torch.dot(flat, flat) for flat in map(_in_memory_order, gradients)]).sum().sqrt()
+
+
+def _in_memory_order(tensor: Tensor) -> Tensor:
+    """The numbers of a tensor as they lie, without a copy where they lie side by side."""
+    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        tensor = tensor.permute(0, 2, 3, 1)
+    return tensor.reshape(-1)

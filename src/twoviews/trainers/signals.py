@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any
 
 from twoviews.errors import Stopped
 
+_GRACE_SECONDS = 10.0  # for tidying up; what is on the disk is valid at any time
 _EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 143}
 
 
@@ -30,7 +32,7 @@ class StoppedAtOnce(KeyboardInterrupt):
     """
 
     def __init__(self, name: str) -> None:
-        super().__init__(name)
+        super().__init__(f"stopped by {name}; what is done is kept, and the same command goes on from it")
         self.name = name
         self.exit_code = _EXIT_CODES[name]
 
@@ -57,6 +59,12 @@ def stops_at_once() -> Iterator[None]:
     """Within this block SIGINT, SIGTERM and SIGUSR1 raise ``StoppedAtOnce``; a closed terminal ends nothing."""
     own = os.getpid()
     stopping = False
+    timers: list[threading.Timer] = []
+
+    def later(seconds: float, action: Callable[[], None]) -> None:
+        timers.append(threading.Timer(seconds, action))
+        timers[-1].daemon = True
+        timers[-1].start()
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
@@ -68,15 +76,36 @@ def stops_at_once() -> Iterator[None]:
         if stopping:
             os._exit(_EXIT_CODES[name])
         stopping = True
-        raise StoppedAtOnce(name)
+        stop = StoppedAtOnce(name)
+        later(_GRACE_SECONDS, lambda: end(stop))
+        raise stop
 
-    before = _set_handlers(handle)
+    def end(stop: StoppedAtOnce) -> None:
+        """Something on its way has swallowed the exception, or takes too long to tidy up."""
+        print(f"twoviews: {stop}", file=sys.stderr, flush=True)
+        os._exit(stop.exit_code)
+
+    def again(ignored: Any) -> None:
+        """Python runs the callbacks of its memory's clean-up at any time, and drops what is raised in them."""
+        nonlocal stopping
+        if isinstance(ignored.exc_value, StoppedAtOnce):
+            number = signal.Signals[ignored.exc_value.name]
+            stopping = False
+            later(0.01, lambda: os.kill(own, number))
+        else:
+            hook(ignored)
+
+    before, hook = _set_handlers(handle), sys.unraisablehook
+    sys.unraisablehook = again
     # torchrun passes a closed terminal on to its processes as the wish to end.
     if before and hasattr(signal, "SIGHUP") and os.environ.get("WORLD_SIZE", "1") == "1":
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
+        sys.unraisablehook = hook
         _restore_handlers(before)
 
 
