@@ -11,9 +11,8 @@ import pytest
 
 # A command that shows progress and speaks, then leaves a file; it imports no torch.
 COMMAND = """
-import os, sys, time
+import os, sys, time, types
 from twoviews import cli
-from twoviews.stages import report
 from twoviews.trainers.progress import Progress, say
 
 def work(settings):
@@ -30,7 +29,7 @@ def work(settings):
     with open("left", "w") as file:
         file.write("whole")
 
-report.run_report = work
+sys.modules["twoviews.stages.report"] = types.SimpleNamespace(run_report=work)
 sys.exit(cli.main(["report"]))
 """
 
@@ -62,7 +61,7 @@ def test_a_log_on_a_full_disk(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr, left(tmp_path)) == (0, b"an error line\n", "whole")
 
 
-@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize("closed", ["1>&-", "0<&- 1>&- 2>&-"])
 def test_streams_that_were_never_open(closed: str, tmp_path: Path) -> None:
     (tmp_path / "command.py").write_text(COMMAND)
     done = subprocess.run(f"{sys.executable} command.py {closed}", shell=True, cwd=tmp_path, timeout=30)
@@ -91,7 +90,6 @@ def test_a_terminal_that_is_closed_while_a_bar_moves(tmp_path: Path) -> None:
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"PYTHONIOENCODING": "ascii"},
         {"PYTHONIOENCODING": "cp1252"},
-        {"PYTHONIOENCODING": "utf-8"},
         {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "40"},
     ],
     ids=str,

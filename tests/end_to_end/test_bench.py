@@ -88,6 +88,7 @@ def operations(view_size: int) -> tuple[int, int]:
     return sum(counts), counts[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_operations_are_those_of_the_layers_forward_and_twice_backward(
     precision: str, capsys: pytest.CaptureFixture[str]
@@ -110,6 +111,7 @@ def delayed(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     return slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("piece", "owner", "name"),
     [

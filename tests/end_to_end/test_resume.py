@@ -214,6 +214,7 @@ def test_a_fork_begins_from_the_weights_of_the_run(work: Path, capsys: Said) -> 
     assert environment(forked)["forked_from"] == origin
 
 
+@pytest.mark.slow
 def test_a_fork_of_a_finished_model_without_checkpoints(work: Path, capsys: Said) -> None:
     step = load_file(RUN / "checkpoints/step-00000003/model.safetensors")
     shutil.rmtree(RUN / "checkpoints")

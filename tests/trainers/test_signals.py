@@ -16,15 +16,14 @@ from twoviews.trainers.signals import StoppedAtOnce, StopRequests
 
 # A command whose work is what follows; it imports no torch.
 COMMAND = """
-import os, signal, sys, time
+import os, signal, sys, time, types
 from twoviews import cli
-from twoviews.stages import report
 from twoviews.trainers.progress import say
 
 def work(settings):
 {work}
 
-report.run_report = work
+sys.modules["twoviews.stages.report"] = types.SimpleNamespace(run_report=work)
 sys.exit(cli.main(["report"]))
 """
 

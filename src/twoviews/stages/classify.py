@@ -18,14 +18,13 @@ from twoviews.report.figures import classifier_curves
 from twoviews.report.style import save
 from twoviews.settings import FinetuneCommand, SupervisedCommand
 from twoviews.stages.folders import backbone_file
+from twoviews.stages.plan import begin_from_fork, plan
 from twoviews.stages.probe_files import load_probe
 from twoviews.stages.setup import (
     Shared,
     about_model,
-    begin_from_fork,
     in_run_folder,
     new_backbone,
-    plan,
     prepare_alone,
     say_model,
 )

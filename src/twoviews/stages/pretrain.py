@@ -26,13 +26,12 @@ from twoviews.report.figures import pretraining_curves
 from twoviews.report.maps import views_strip
 from twoviews.report.style import save
 from twoviews.settings import PretrainCommand
+from twoviews.stages.plan import begin_from_fork, plan
 from twoviews.stages.setup import (
     Shared,
     about_model,
-    begin_from_fork,
     in_run_folder,
     new_backbone,
-    plan,
     prepare_alone,
     say_model,
 )

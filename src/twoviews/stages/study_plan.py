@@ -5,7 +5,8 @@ from __future__ import annotations
 from twoviews.files import write_json
 from twoviews.model.resnet50 import Classifier
 from twoviews.settings import StudyCommand
-from twoviews.stages.setup import PLAN_ADVICE, Shared, new_backbone, with_epochs
+from twoviews.stages.plan import PLAN_ADVICE, with_epochs
+from twoviews.stages.setup import Shared, new_backbone
 from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.progress import duration, say
