@@ -113,7 +113,8 @@ def test_each_call_to_the_disk_fails_once(study, photos, tmp_path, monkeypatch, 
 
     def before(name: str, path: Path) -> None:
         where = re.sub(r"\.tmp-[^/]*", ".tmp", os.path.relpath(path, tmp_path))
-        if (name, where) not in failed:
+        # What tidies up after a failure may fail without a word: the failure itself is what is said.
+        if name != "remove" and (name, where) not in failed:
             failed.add((name, where))
             raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
