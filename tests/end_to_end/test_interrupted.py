@@ -120,14 +120,14 @@ def test_each_call_to_the_disk_fails_once(study, photos, tmp_path, monkeypatch, 
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(disk, "before", before)
-    codes = []
-    while not codes or codes[-1]:
-        codes.append(cli.main(["study", str(photos), *FAST, *STAGES]))
-        if codes[-1]:
-            assert "Permission denied" in capsys.readouterr().err
-        assert len(codes) < 2000
-    assert set(codes[:-1]) == {6}
-    assert len(codes) - 1 == len(failed), "a failure was swallowed"
+    code, starts = 6, 0
+    while code:
+        known, starts = len(failed), starts + 1
+        code = cli.main(["study", str(photos), *FAST, *STAGES])
+        # A second call may fail while the first failure is on its way out: it is a start that fails, not a call.
+        assert code == (6 if len(failed) > known else 0), "a failure was swallowed"
+        assert not code or "Permission denied" in capsys.readouterr().err
+        assert starts < 2000
     assert len(failed) > 100
     monkeypatch.undo()
     same_study(study, tmp_path / "output/study-photos")

@@ -25,6 +25,7 @@ from twoviews.trainers.checkpoint import (
     load_latest,
     require_room,
     save_checkpoint,
+    settle,
     verify,
 )
 from twoviews.trainers.optimizer import build_optimizer
@@ -320,3 +321,12 @@ def test_the_same_step_is_not_written_twice(tmp_path: Path, monkeypatch: pytest.
     flip(tmp_path / "step-00000003" / "model.safetensors")
     save_checkpoint(tmp_path, net, optimizer, State(3))
     assert verify(tmp_path / "step-00000003") is None
+
+
+def test_what_a_stop_right_after_a_save_left_undone_is_done_at_the_resume(tmp_path: Path) -> None:
+    three(tmp_path)
+    (tmp_path / "LATEST").write_text("step-00000002\n")
+    shutil.copytree(tmp_path / "step-00000002", tmp_path / "step-00000001")
+    settle(tmp_path, 3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["LATEST", "step-00000002", "step-00000003"]
+    assert (tmp_path / "LATEST").read_text() == "step-00000003\n"

@@ -65,3 +65,5 @@ def test_a_full_disk_ends_a_run_that_then_goes_on_bit_for_bit(
         path = tmp_path / str(call)
         fails_from(call, path, monkeypatch)
         assert left_by(path) == left_by(tmp_path / "whole"), call
+        kept = [sorted(p.name for p in (run / "checkpoints").glob("[!.]*")) for run in (path, tmp_path / "whole")]
+        assert kept[0] == kept[1], call

@@ -76,6 +76,7 @@ def save_checkpoint(
     contents["manifest.json"] = _manifest({name: _entry(content) for name, content in contents.items()})
     final = folder / f"step-{state.step:08d}"
     if final.exists() and verify(final) is None:
+        settle(folder, state.step)
         return final  # of a run that was stopped right after a save: the same step, the same state
 
     def attempt() -> None:
@@ -100,10 +101,21 @@ def save_checkpoint(
         raise ResourceError(
             f"{folder}: a checkpoint can't be read back ({damage}): check the disk. The one before it is intact."
         )
-    write_text(folder / LATEST, f"{final.name}\n")
+    settle(folder, state.step)
+    return final
+
+
+def settle(folder: Path, step: int) -> None:
+    """What comes after a save, and at a resume where the run was stopped before it: LATEST, and the older ones go.
+
+    Raises:
+        ResourceError: the disk does not let it.
+    """
+    pointer, name = folder / LATEST, f"step-{step:08d}\n"
+    if not pointer.exists() or pointer.read_text(encoding="utf-8") != name:
+        write_text(pointer, name)
     for old in checkpoints(folder)[:-KEEP]:
         disk.retried(partial(disk.remove_folder, old), old, advice="An old checkpoint can't be deleted.")
-    return final
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from twoviews.errors import Stopped
 from twoviews.files import read_json_lines
 from twoviews.settings import TrainingSettings
-from twoviews.trainers.checkpoint import State, load_latest, require_room, save_checkpoint
+from twoviews.trainers.checkpoint import State, load_latest, require_room, save_checkpoint, settle
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.failures import forget_failure, record_failure
 from twoviews.trainers.memory import within_memory
@@ -58,6 +58,8 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
         if state.step < steps:
             require_room(run.checkpoints, task.module, settings.optimizer, keeps_best=task.select is not None)
         if state.step:
+            if run.writes:
+                settle(run.checkpoints, state.step)
             say(f"{task.name}: going on from step {state.step} of {steps}")
     engine.barrier()
     watch = Watch(task.name, engine, epoch_losses(read_json_lines(run.metrics)), state.sums.pop("loss_spikes", 0.0))
