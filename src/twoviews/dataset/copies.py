@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twoviews.dataset.decode_workers import usable_cpus
-from twoviews.dataset.images import ImageSet, Pixels, forget_pages
+from twoviews.dataset.images import ImageSet, Pixels, forget_pages, rows_of
 
 _BLOCK_BYTES = 16 << 20
 _MAX_THREADS = 8
@@ -79,10 +79,7 @@ def _digests(images: ImageSet, order: tuple[int, ...]) -> list[bytes]:
     each = max(1, _BLOCK_BYTES // max(1, int(np.prod(images.pixels.shape[1:]))))
 
     def of(rows: npt.NDArray[np.int64]) -> list[bytes]:
-        first, last = int(rows[0]), int(rows[-1])
-        # Neighbouring rows are read where they lie, without a copy.
-        dense = last - first == len(rows) - 1 and bool((np.diff(rows) == 1).all())
-        block = np.ascontiguousarray(view[first : last + 1] if dense else view[rows])
+        block = np.ascontiguousarray(rows_of(view, rows))
         return [blake2b(image, digest_size=16, key=size).digest() for image in block]
 
     # Hashing leaves the interpreter lock, so threads are enough.

@@ -61,6 +61,13 @@ class ImageSet:
         return self.names[int(self.rows[position])]
 
 
+def rows_of(pixels: Pixels, rows: Indices) -> Pixels:
+    """These rows; neighbours are seen where they lie, without a copy."""
+    if len(rows) and bool((np.diff(rows) == 1).all()):
+        return pixels[int(rows[0]) : int(rows[-1]) + 1]
+    return pixels[rows]
+
+
 def forget_pages(pixels: Pixels) -> None:
     """Give the pages of a memory map back to the system: they count as this process's memory until then.
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from twoviews.dataset.images import ImageSet, Indices, Pixels, forget_pages
+from twoviews.dataset.images import ImageSet, Indices, Pixels, forget_pages, rows_of
 
 GRID = 16  # a picture is seen as 16×16 areas of three colours
 FREQUENCIES = 8  # of each direction, in the hash; the first is the mean
@@ -79,7 +79,7 @@ def _grids_of(pixels: Pixels, rows: Indices) -> Grids:
     # STL-10 stores columns first: read so, what is read is one piece, and only the small result is transposed.
     by_columns = abs(pixels.strides[2]) < abs(pixels.strides[3])
     lying = pixels.transpose(0, 1, 3, 2) if by_columns else pixels
-    block = np.ascontiguousarray(_rows_of(lying, rows))
+    block = np.ascontiguousarray(rows_of(lying, rows))
     count, colours, height, width = block.shape
     across, weight_across = _area_sums(width)
     if height % GRID == 0:
@@ -94,13 +94,6 @@ def _grids_of(pixels: Pixels, rows: Indices) -> Grids:
     sums = lines.reshape(-1, width).astype(kind) @ across.T.astype(kind)
     small = np.floor(sums / kind(total) + kind(0.5)).astype(np.uint8).reshape(count, colours, GRID, GRID)
     return np.ascontiguousarray(small.transpose(0, 1, 3, 2)) if by_columns else small
-
-
-def _rows_of(pixels: Pixels, rows: Indices) -> Pixels:
-    """These rows; neighbours are seen where they lie, without a copy."""
-    if len(rows) and bool((np.diff(rows) == 1).all()):
-        return pixels[int(rows[0]) : int(rows[-1]) + 1]
-    return pixels[rows]
 
 
 def _area_sums(size: int) -> tuple[npt.NDArray[np.float64], int]:
