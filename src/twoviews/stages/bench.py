@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from twoviews import disk
 from twoviews.dataset.augmentations import views
 from twoviews.dataset.batches import Batches
 from twoviews.dataset.decode import FORMATS_TEXT
@@ -126,7 +126,7 @@ def _images(settings: BenchCommand, training: PretrainCommand) -> Iterator[Image
 
 
 def _random_images(file: Path, count: int, size: int) -> ImageSet:
-    needed, free = count * 3 * size**2, shutil.disk_usage(file.parent).free
+    needed, free = count * 3 * size**2, disk.room(file.parent)
     if needed > free:  # a memory map that outgrows the disk would end the process
         raise ResourceError(
             f"{count:,} random images need {needed / 1e9:.2f} GB in {file.parent.parent}, {free / 1e9:.2f} GB are "

@@ -67,6 +67,10 @@ def save_checkpoint(
     Raises:
         ResourceError: it could not be written, or not read back; the earlier ones are intact.
     """
+    final = folder / f"step-{state.step:08d}"
+    if final.exists() and verify(final) is None:
+        settle(folder, state.step)
+        return final  # of a run that was stopped right after a save: the same step, the same state
     tensors, numbers = _flatten_optimizer(optimizer)
     contents = {"model.safetensors": save(contiguous(module.state_dict()))}
     contents["optimizer.safetensors"] = save(contiguous(tensors))
@@ -74,10 +78,6 @@ def save_checkpoint(
         contents["best.safetensors"] = save(contiguous(best_weights))
     contents["state.json"] = json.dumps({**vars(state), "optimizer": numbers}, indent=2).encode()
     contents["manifest.json"] = _manifest({name: _entry(content) for name, content in contents.items()})
-    final = folder / f"step-{state.step:08d}"
-    if final.exists() and verify(final) is None:
-        settle(folder, state.step)
-        return final  # of a run that was stopped right after a save: the same step, the same state
 
     def attempt() -> None:
         disk.make_folder(folder)
