@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from twoviews import disk
+from twoviews.errors import CheckpointError
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object], size: int | None = None) -> None:
@@ -79,6 +80,28 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+
+
+def read_record(path: Path, advice: str, part: str | None = None) -> dict[str, Any]:
+    """A JSON file of a run.
+
+    Args:
+        path: the file.
+        advice: what to do where it is damaged.
+        part: the name of a mapping that must be in it.
+
+    Raises:
+        CheckpointError: it can't be read, holds nothing, or lacks the part.
+    """
+    try:
+        content = read_json(path)
+        if not isinstance(content, dict) or not content:
+            raise ValueError("it holds nothing")
+        if part is not None and not isinstance(content.get(part), dict):
+            raise ValueError("not a record of a run")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read ({' '.join(str(error).split())}): {advice}.") from error
+    return content
 
 
 def append_json_line(path: Path, row: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from twoviews.files import read_json, write_json
+from twoviews.files import read_json, read_record, write_json
 from twoviews.report.page import write_report
 from twoviews.report.verdict import verdict
 from twoviews.settings import (
@@ -37,7 +37,7 @@ from twoviews.stages.setup import (
 from twoviews.stages.study_plan import fitted
 from twoviews.stages.test import run_test
 from twoviews.trainers.progress import duration, say
-from twoviews.trainers.run_folder import RunFolder, read_record
+from twoviews.trainers.run_folder import RunFolder
 
 SCHEMA = 1
 STAGES = ("supervised", "pretrain", "features", "finetune", "test")

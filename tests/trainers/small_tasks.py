@@ -81,16 +81,19 @@ def run_folder(path: Path) -> RunFolder:
     return RunFolder(path)
 
 
-def at_step(number: int, step: Step, action: Callable[[Any, Any], Any]) -> Step:
-    """The step, and at its ``number``-th call (from 1) what ``action`` makes of loss and scalars."""
+def changed_at(number: int, step: Step, change: Callable[[Any, Any, Any], Any]) -> Step:
+    """The step, and at its ``number``-th call (from 1) what ``change`` makes of module, loss and scalars."""
     calls = 0
 
     def wrapped(module: Any, batch: Any) -> Any:
         nonlocal calls
         calls += 1
         loss, scalars = step(module, batch)
-        if calls == number:
-            loss = action(module, loss)
-        return loss, scalars
+        return change(module, loss, scalars) if calls == number else (loss, scalars)
 
     return wrapped
+
+
+def at_step(number: int, step: Step, action: Callable[[Any, Any], Any]) -> Step:
+    """The step, and at its ``number``-th call (from 1) what ``action`` makes of module and loss."""
+    return changed_at(number, step, lambda module, loss, scalars: (action(module, loss), scalars))

@@ -19,6 +19,7 @@ from small_tasks import (
     SEED,
     STEPS_PER_EPOCH,
     at_step,
+    changed_at,
     classifier,
     classifier_settings,
     engine,
@@ -51,18 +52,12 @@ def spoilt_gradient(module: Any, loss: Tensor) -> Tensor:
 
 def with_loss(number: int, step: Step, value: float) -> Step:
     """The step, with ``value`` times its loss at its ``number``-th call (from 1)."""
-    calls = 0
 
-    def wrapped(module: Any, batch: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        loss, scalars = step(module, batch)
-        if calls == number:
-            key = next(iter(scalars))
-            return loss * value, {**scalars, key: scalars[key] * value}
-        return loss, scalars
+    def times(module: Any, loss: Tensor, scalars: dict[str, Tensor]) -> Any:
+        key = next(iter(scalars))
+        return loss * value, {**scalars, key: scalars[key] * value}
 
-    return wrapped
+    return changed_at(number, step, times)
 
 
 SPOIL: dict[str, tuple[Callable[[int, Step], Step], str]] = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from twoviews.stages.columns import aligned
+
 Row = dict[str, Any]
 
 _ADVICE = {
@@ -27,16 +29,8 @@ def table(what: str, rows: Sequence[Row]) -> str:
     return {"step": _step, "augment": _augment, "loss": _loss, "data": _data}[what](rows)
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of one width; the first to the left, numbers to the right."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return [
-        "  "
-        + "  ".join(
-            [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for line in lines
-    ]
+def _indented(lines: Sequence[Sequence[str]]) -> list[str]:
+    return [f"  {line}" for line in aligned(lines)]
 
 
 def _number(value: float) -> str:
@@ -72,7 +66,7 @@ def _step(rows: Sequence[Row]) -> str:
             f"batch {row['batch_size']}, {row['images']}",
             f"  {_number(row['images_per_second'])} images/s ({_range(row)} in {row['rounds']} rounds of "
             f"{row['steps']} steps)",
-            *_aligned(lines),
+            *_indented(lines),
             f"  {_number(row['gflop_per_image'])} GFLOP an image (two views, forward and backward)",
             f"  {product} GFLOP/s in a product of two {width}x{width} matrices: the step reaches {fraction} of it",
             f"  {_bytes(row['peak_memory_bytes'])} of memory for weights, optimizer and activations",
@@ -89,7 +83,7 @@ def _augment(rows: Sequence[Row]) -> str:
         ["two views", _number(row["images_per_second"]), "-" if a_thread is None else _number(a_thread), _range(row)],
     ]
     sizes = f"{row['view_size']} px views of {row['image_size']} px images, batch {row['batch_size']}, {row['images']}"
-    return "\n".join([f"augment: {sizes}", *_aligned(lines)])
+    return "\n".join([f"augment: {sizes}", *_indented(lines)])
 
 
 def _loss(rows: Sequence[Row]) -> str:
@@ -99,7 +93,7 @@ def _loss(rows: Sequence[Row]) -> str:
         milliseconds = _number(1e3 * row["batch_size"] / rate)
         lines.append([f"{row['rows']:>9,}", _number(rate), milliseconds, _bytes(row["peak_memory_bytes"]), _range(row)])
     about = f"InfoNCE of {rows[0]['width']}-d projections, forward and backward, in {rows[0]['precision']}"
-    return "\n".join([f"loss: {about}", *_aligned(lines)])
+    return "\n".join([f"loss: {about}", *_indented(lines)])
 
 
 def _data(rows: Sequence[Row]) -> str:
@@ -110,6 +104,6 @@ def _data(rows: Sequence[Row]) -> str:
     return "\n".join(
         [
             f"data: {row['images']} at {row['image_size']} px, from a memory map, batch {row['batch_size']}",
-            *_aligned(lines),
+            *_indented(lines),
         ]
     )

@@ -10,6 +10,7 @@ from typing import Any
 from twoviews.dataset.splits import Splits
 from twoviews.files import write_json
 from twoviews.settings import CheckCommand
+from twoviews.stages.columns import aligned
 from twoviews.stages.data_files import data_results, write_lists
 from twoviews.stages.setup import load_splits
 from twoviews.trainers.progress import say
@@ -78,20 +79,12 @@ def _lines(splits: Splits) -> Iterable[str]:
 
 def _table(splits: Splits) -> list[str]:
     """Images of each part, and of each class where they are few, in columns."""
-    counts = splits.counts
-    rows: list[tuple[str, list[str]]] = [("images", [f"{counts[part]:,}" for part in PARTS])]
+    lines = [["", *PARTS], ["images", *(f"{splits.counts[part]:,}" for part in PARTS)]]
     if len(splits.class_names) <= SHOWN_CLASSES:
         for number, name in enumerate(splits.class_names):
             cells = [f"{splits.class_counts[p][number]:,}" if p in splits.class_counts else "" for p in PARTS]
-            rows.append((f"  {name}", cells))
-    width = max(len(name) for name, _ in rows)
-    widths = [max(len(part), *(len(cells[i]) for _, cells in rows)) for i, part in enumerate(PARTS)]
-    lines = [" " * width + "".join(f"  {part:>{w}}" for part, w in zip(PARTS, widths, strict=True))]
-    lines += [
-        f"{name:<{width}}" + "".join(f"  {cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
-        for name, cells in rows
-    ]
-    return [line.rstrip() for line in lines]
+            lines.append([f"  {name}", *cells])
+    return aligned(lines)
 
 
 def _balance(splits: Splits) -> str:

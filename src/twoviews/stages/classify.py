@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,7 @@ from twoviews.trainers.weights import save_weights
 
 def run_supervised(settings: SupervisedCommand, shared: Shared | None = None) -> Path:
     """Train the baseline from random weights on the labelled images; returns its run folder."""
-    shared = shared or prepare_alone(settings)
-    return in_run_folder(
-        "supervised",
-        settings,
-        shared,
-        lambda run: _train_classifier(supervised_task(settings, shared), settings, shared, run),
-    )
+    return _run("supervised", supervised_task, settings, shared)
 
 
 def supervised_task(settings: SupervisedCommand, shared: Shared) -> Task:
@@ -56,13 +51,7 @@ def supervised_task(settings: SupervisedCommand, shared: Shared) -> Task:
 
 def run_finetune(settings: FinetuneCommand, shared: Shared | None = None) -> Path:
     """Fine-tune pretrained weights on the labelled images; returns the run folder."""
-    shared = shared or prepare_alone(settings)
-    return in_run_folder(
-        "finetune",
-        settings,
-        shared,
-        lambda run: _train_classifier(finetune_task(settings, shared), settings, shared, run),
-    )
+    return _run("finetune", finetune_task, settings, shared)
 
 
 def finetune_task(settings: FinetuneCommand, shared: Shared) -> Task:
@@ -76,6 +65,13 @@ def finetune_task(settings: FinetuneCommand, shared: Shared) -> Task:
         freeze(backbone)
     return classifier_task(
         "finetune", settings, shared, classifier, seed=settings.seed, backbone_lr_scale=settings.backbone_lr_scale
+    )
+
+
+def _run(name: str, task: Callable[[Any, Shared], Task], settings: Any, shared: Shared | None) -> Path:
+    within = shared or prepare_alone(settings)
+    return in_run_folder(
+        name, settings, within, lambda run: _train_classifier(task(settings, within), settings, within, run)
     )
 
 

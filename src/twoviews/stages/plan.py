@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twoviews.errors import SettingsError
-from twoviews.files import write_json
+from twoviews.files import read_record, write_json
 from twoviews.settings import TrainingSettings
 from twoviews.stages.setup import Shared
 from twoviews.trainers.engine import Engine
@@ -13,7 +13,7 @@ from twoviews.trainers.environment import first_start
 from twoviews.trainers.estimate import announce, seconds_per_epoch
 from twoviews.trainers.fork import load_start
 from twoviews.trainers.progress import say
-from twoviews.trainers.run_folder import RunFolder, read_record
+from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.task import Task
 
 # Epochs planned anew may be others, and a run goes on with those it began with.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twoviews.files import write_json
+from twoviews.files import read_record, write_json
 from twoviews.model.resnet50 import Classifier
 from twoviews.settings import StudyCommand
 from twoviews.stages.plan import PLAN_ADVICE, with_epochs
@@ -10,7 +10,7 @@ from twoviews.stages.setup import Shared, new_backbone
 from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.progress import duration, say
-from twoviews.trainers.run_folder import RunFolder, read_record
+from twoviews.trainers.run_folder import RunFolder
 
 RESERVE = 0.1  # of the time, for feature check, test and report
 LABELLED_SHARE = 0.5  # of the time, at most, for baseline and fine-tuning together

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import norm_of
 from twoviews.trainers.steps import Batch, Scalars, Step
-from twoviews.trainers.watch import SMALLEST_SCALE, not_finite
+from twoviews.trainers.watch import SMALLEST_SCALE, cause_of, not_finite
 
 SHOWN = 3  # parameters named
 
@@ -59,11 +59,7 @@ class Found:
     @property
     def cause(self) -> str | None:
         """What is not finite; None: nothing."""
-        if not math.isfinite(self.loss):
-            return f"the loss is {self.loss}"
-        if self.norm is not None and not math.isfinite(self.norm):
-            return f"the gradient's norm is {self.norm} (loss {self.loss:.4g})"
-        return f"{self.state[0]} is not finite" if self.state else None
+        return cause_of(self.loss, self.norm) or (f"{self.state[0]} is not finite" if self.state else None)
 
     @property
     def where(self) -> str:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import twoviews
-from twoviews.errors import CheckpointError
-from twoviews.files import read_json, write_json
+from twoviews.files import read_record, write_json
 
 _PACKAGES = (
     "torch",
@@ -48,16 +47,7 @@ def first_start(path: Path) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    try:
-        content = read_json(path)
-        if not (isinstance(content, dict) and isinstance(content["machine"], dict)):
-            raise ValueError("not a record of a run")
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(
-            f"{path} can't be read ({reason}): put it back, or delete it to go on without knowing where the run began."
-        ) from error
-    return content
+    return read_record(path, "put it back, or delete it to go on without knowing where the run began", "machine")
 
 
 def record_start(path: Path, machine: dict[str, Any], more: dict[str, Any]) -> list[str]:

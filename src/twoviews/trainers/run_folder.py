@@ -13,8 +13,17 @@ from filelock import FileLock, Timeout
 
 from twoviews import disk
 from twoviews.dataset.fingerprint import Fingerprint
-from twoviews.errors import CheckpointError, ResourceError, SettingsError
-from twoviews.files import append_json_line, read_json, read_json_lines, sweep, write_bytes, write_json, write_text
+from twoviews.errors import ResourceError, SettingsError
+from twoviews.files import (
+    append_json_line,
+    read_json,
+    read_json_lines,
+    read_record,
+    sweep,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from twoviews.settings import RunSettings
 from twoviews.trainers.environment import command_line, now, record_start
 from twoviews.trainers.progress import say
@@ -222,25 +231,6 @@ class RunFolder:
         """Training time of all epochs so far; an epoch that was redone counts once."""
         rows = read_json_lines(self.path / "timing.jsonl")
         return sum({row["epoch"]: float(row["seconds"]) for row in rows}.values())
-
-
-def read_record(path: Path, advice: str) -> dict[str, Any]:
-    """A JSON file of a run.
-
-    Args:
-        path: the file.
-        advice: what to do where it is damaged.
-
-    Raises:
-        CheckpointError: it can't be read, or holds nothing.
-    """
-    try:
-        content = read_json(path)
-        if not isinstance(content, dict) or not content:
-            raise ValueError("it holds nothing")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read ({' '.join(str(error).split())}): {advice}.") from error
-    return content
 
 
 def _holder(path: Path) -> str:

@@ -82,7 +82,7 @@ class Watch:
         if noted and self.failure is None:
             rows = [torch.stack([loss, loss if norm is None else norm.float()]) for _, loss, norm in noted]
             for (step, _, measured), (loss, norm) in zip(noted, torch.stack(rows).tolist(), strict=True):
-                cause = _cause(loss, norm)
+                cause = cause_of(loss, norm)
                 if cause is not None:
                     self.failure = NotFinite(step, loss, None if measured is None else norm, cause)
                     return True
@@ -113,10 +113,11 @@ class Watch:
             )
 
 
-def _cause(loss: float, norm: float) -> str | None:
+def cause_of(loss: float, norm: float | None) -> str | None:
+    """What of a step's loss and gradient norm (None: not measured) is not finite, in words; None: nothing."""
     if not math.isfinite(loss):
         return f"the loss is {loss}"
-    if not math.isfinite(norm):
+    if norm is not None and not math.isfinite(norm):
         return f"the gradient's norm is {norm} (loss {loss:.4g})"
     return None
 
