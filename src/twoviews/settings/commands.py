@@ -1,0 +1,181 @@
+"""The settings of each command: the groups it needs, put together; a study's hold one group for each stage."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from tyro.conf import Positional
+
+from twoviews.settings.base import Fraction, Settings, compares
+from twoviews.settings.groups import (
+    DataSettings,
+    FeatureSettings,
+    FinetuneSettings,
+    ModelSettings,
+    PretrainSettings,
+    RunSettings,
+    SupervisedSettings,
+    TrainingSettings,
+)
+
+
+class StudyCommand(RunSettings, ModelSettings, DataSettings):
+    """The whole comparison: baseline, SimCLR, feature check, fine-tuning, test, report."""
+
+    supervised: SupervisedSettings = Field(default_factory=SupervisedSettings)
+    pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
+    features: FeatureSettings = Field(default_factory=FeatureSettings)
+    finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
+    with_imagenet: bool = Field(False, description="also fine-tune timm's ImageNet weights: the easy alternative")
+
+    @compares
+    def _stages(self) -> None:
+        if self.fork:
+            raise ValueError(
+                "--fork: a study trains several models; fork one of them, for example `twoviews pretrain --fork --out "
+                "output/study-sample/pretrain`"
+            )
+        if self.with_imagenet and self.finetune.probe_start:
+            raise ValueError(
+                "--with-imagenet and --finetune.probe-start: there is no probe of ImageNet's weights to start from; "
+                "give one of them"
+            )
+        for name in ("supervised", "pretrain", "finetune"):
+            _require_images_for_each(f"{name}.batch_size", getattr(self, name).batch_size, self.devices)
+
+
+def _require_images_for_each(name: str, batch_size: int, devices: int) -> None:
+    if batch_size < 2 * devices:
+        raise ValueError(f"{name} {batch_size}: {devices} devices need at least {2 * devices}, 2 images for each")
+
+
+class TrainingCommand(RunSettings, ModelSettings, DataSettings):
+    """A command that trains one model."""
+
+    @compares
+    def _beginning(self) -> None:
+        assert isinstance(self, TrainingSettings)
+        _require_images_for_each("batch_size", self.batch_size, self.devices)
+        if self.fork and self.init is not None:
+            raise ValueError("--fork and --init both name the weights to begin from: give one of them")
+
+
+class MeasuringCommand(RunSettings, ModelSettings, DataSettings):
+    """A command that works on a trained model."""
+
+    @compares
+    def _nothing_to_fork(self) -> None:
+        if self.fork:
+            raise ValueError("--fork is for what trains: supervised, pretrain and finetune")
+
+
+class SupervisedCommand(SupervisedSettings, TrainingCommand):
+    """The supervised baseline."""
+
+
+class PretrainCommand(PretrainSettings, TrainingCommand):
+    """SimCLR pretraining."""
+
+
+# A command that starts from a run takes that run's data; a flag names others.
+_DATA_OF_RUN = Field("sample", description="data set or folder; default: the run's")
+
+
+class FinetuneCommand(FinetuneSettings, TrainingCommand):
+    """Fine-tuning from a pretraining run or a weights file."""
+
+    data: str = _DATA_OF_RUN
+    run: Positional[Path | None] = Field(None, description="pretraining run or weights file; default: the newest run")
+
+    @compares
+    def _one_origin(self) -> None:
+        if self.run is not None and self.init is not None:
+            raise ValueError(f"RUN ({self.run}) and --init ({self.init}) both name weights: give one of them")
+        if self.probe_start and (self.init is not None or self.fork):
+            other = "--fork" if self.fork else "--init"
+            raise ValueError(f"--probe-start and {other}: the probe belongs to a run's own features; give one of them")
+
+
+class FeaturesCommand(FeatureSettings, MeasuringCommand):
+    """The feature quality check of a pretraining run."""
+
+    data: str = _DATA_OF_RUN
+    run: Positional[Path | None] = Field(None, description="pretraining run; default: the newest under output/")
+
+
+class TestCommand(MeasuringCommand):
+    """Score a run's model on the test images."""
+
+    data: str = _DATA_OF_RUN
+    run: Positional[Path | None] = Field(None, description="classifier run or study; default: the newest under output/")
+
+
+class CheckCommand(DataSettings):
+    """Counts, sizes, unreadable files and copies, before any training."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the validation split")
+    out: Path | None = Field(None, description="folder for check.json and lists as CSV; default: none written")
+
+
+class ReportCommand(Settings):
+    """The report of a study or of one stage."""
+
+    run: Positional[Path | None] = Field(None, description="run folder; default: the newest study under output/")
+    out: Path | None = Field(None, description="file to write; default: report.html in the run folder")
+
+
+class PredictCommand(Settings):
+    """Class and confidence of each image of a folder."""
+
+    run: Positional[Path] = Field(description="classifier run or study")
+    folder: Positional[Path] = Field(description="images, any nesting")
+    out: Path | None = Field(None, description="file to write; default: <run>/predictions-<folder>.csv")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
+    precision: Literal["auto", "float32", "bf16", "fp16"] = Field("auto", description="as in training")
+    cache: Path = Field(Path("data/cache"), description="where decoded images are kept")
+    max_bad: Fraction = Field(1.0, description="share of unreadable files above which it is refused")
+
+
+class ReplayCommand(Settings):
+    """A training step whose numbers were not finite, once more, with a look at each layer."""
+
+    run: Positional[Path | None] = Field(
+        None, description="run or study; default: the newest that failed under output/"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = Field(None, description="where to compute; none: as the run")
+    precision: Literal["auto", "float32", "bf16", "fp16"] | None = Field(None, description="none: as the run")
+    threads: int | None = Field(None, ge=1, description="CPU threads; none: as the run")
+
+
+class ExportCommand(Settings):
+    """Weights for others."""
+
+    run: Positional[Path | None] = Field(None, description="run or study; default: the newest pretraining run")
+    to: Literal["pth"] = Field("pth", description="pth: a plain PyTorch state dict with timm's key names")
+    out: Path | None = Field(None, description="folder to write to; default: the run's models/")
+
+
+with warnings.catch_warnings():
+    # pydantic warns that the field hides its own json(), which is long deprecated.
+    warnings.simplefilter("ignore", UserWarning)
+
+    class BenchCommand(Settings):
+        """How fast this machine is at SimCLR; nothing is left on the disk."""
+
+        what: Positional[Literal["step", "augment", "loss", "data", "all"]] = Field(
+            "all", description="step: pretraining with data and views; augment, loss, data: these alone"
+        )
+        backbone: str | None = Field(None, description="timm model name; default: resnet18, on a GPU resnet50")
+        stem: Literal["auto", "small", "small-pool", "original"] = Field("auto", description="as in training")
+        image_size: int | None = Field(None, ge=8, le=1024, description="pixels; default: 64, on a GPU 96")
+        view_size: int | None = Field(None, ge=8, description="height and width of views; none: the image size")
+        batch_size: int | None = Field(None, ge=2, description="images a step; default: as in pretraining")
+        steps: int = Field(3, ge=1, description="steps a round, more where they are short; three rounds are timed")
+        unlabeled: Path | None = Field(None, description="folder of images, any nesting; default: random images")
+        device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
+        precision: Literal["auto", "float32", "bf16", "fp16"] = Field("auto", description="as in training")
+        threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores")
+        json: bool = Field(False, description="one JSON object a line, no tables")  # type: ignore[assignment]
