@@ -33,6 +33,7 @@ _FROM_RUN = {
 }
 _INHERITED = {
     *settings.DataSettings.model_fields,
+    *settings.LabelSettings.model_fields,
     *(key for key in settings.ModelSettings.model_fields if key != "init"),
     "seed",
 }

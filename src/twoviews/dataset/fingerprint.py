@@ -33,6 +33,12 @@ class Fingerprint:
         self._sources = [(images, _values(images, digests)) for images, digests in ordered]
         self._used = list(used)
 
+    def of_sets(self, used: Sequence[ImageSet]) -> Fingerprint:
+        """The fingerprint of the same images where training, validation and test see other sets of them."""
+        other = Fingerprint([], used)
+        other._sources = self._sources
+        return other
+
     @cached_property
     def content(self) -> dict[str, Any]:
         """``images``: name → 16 hex digits of pixels and label; ``sets``: a digest of who is where, in which order."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twoviews.dataset.copies import Leak, find_leaks, first_positions, image_digests, leak_of, same_images
-from twoviews.dataset.images import ImageSet, Indices
+from twoviews.dataset.images import ImageSet, Indices, Source
 from twoviews.dataset.near_copies import find_near_copies
 from twoviews.dataset.picture_hash import PictureHashes, picture_hashes
 
@@ -24,6 +24,26 @@ class HeldOut:
     first: Mapping[bytes, int]
 
 
+@dataclass(frozen=True)
+class Hashed:
+    """A source's parts by name, and the digest and perceptual hash of each image: what every seed's split shares."""
+
+    sets: Mapping[str, ImageSet]
+    digests: Mapping[str, Sequence[bytes]]
+    hashes: Mapping[str, PictureHashes]
+
+    @classmethod
+    def of(cls, source: Source) -> Hashed:
+        """Look at every image of a source once."""
+        given = {"train": source.train, "val": source.val, "test": source.test, "unlabeled": source.unlabeled}
+        sets = {part: images for part, images in given.items() if images is not None}
+        hashes: dict[str, PictureHashes] = {}
+        for part, images in sets.items():
+            twin = next((other for other in hashes if same_images(sets[other], images)), None)
+            hashes[part] = picture_hashes(images) if twin is None else hashes[twin]
+        return cls(sets, dict(zip(sets, image_digests(list(sets.values())), strict=True)), hashes)
+
+
 class LeakSearch:
     """Looks through one part after the other for copies of held-out images, and keeps what was found.
 
@@ -33,13 +53,8 @@ class LeakSearch:
         leaks: what was found so far.
     """
 
-    def __init__(self, sets: Mapping[str, ImageSet], *, keep_leaks: bool, drop_near: bool) -> None:
-        self.sets = sets
-        self.digests = dict(zip(sets, image_digests(list(sets.values())), strict=True))
-        self.hashes: dict[str, PictureHashes] = {}
-        for part, images in sets.items():
-            twin = next((other for other in self.hashes if same_images(sets[other], images)), None)
-            self.hashes[part] = picture_hashes(images) if twin is None else self.hashes[twin]
+    def __init__(self, hashed: Hashed, *, keep_leaks: bool, drop_near: bool) -> None:
+        self.sets, self.digests, self.hashes = hashed.sets, hashed.digests, hashed.hashes
         self.leaks: list[Leak] = []
         self._keep_leaks, self._drop_near = keep_leaks, drop_near
         self._copied: dict[tuple[str, str], int] = {}

@@ -5,20 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from twoviews.dataset.conflicts import Conflict, conflict_notes, find_conflicts
 from twoviews.dataset.copies import Leak
 from twoviews.dataset.fingerprint import Fingerprint
-from twoviews.dataset.images import ImageSet, Indices, Pixels, Skipped, Source, forget_pages
-from twoviews.dataset.leaks import LeakSearch
+from twoviews.dataset.images import ImageSet, Indices, Pixels, Skipped, Source
+from twoviews.dataset.leaks import Hashed, LeakSearch
+from twoviews.dataset.statistics import Channels, channel_statistics
 from twoviews.errors import DataError, SettingsError
 
-__all__ = ["Conflict", "Leak", "Splits", "channel_statistics", "make_splits"]
-
-MAX_STATISTICS_IMAGES = 10_000
-_BLOCK = 256
-_Channels = tuple[float, float, float]
+__all__ = ["Conflict", "Leak", "Splits", "make_splits"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Splits:
         blank: how many unlabeled images are of (nearly) one colour.
         class_counts: images of each class, by split; of the test images only where they were looked at.
         mean, std: of each channel (R, G, B) over the unlabeled images, in [0, 1] units.
-        folds: for each official fold, positions in ``train`` of its images that are still there, or None.
+        folds: for each official fold, rows of its images in the arrays of ``train`` and ``val``, or None.
         notes: sentences a user should read.
         skipped: files that were left out.
         fingerprint: of all of it, to notice when a run that goes on finds other images; None for made-up images.
@@ -52,8 +48,8 @@ class Splits:
     notes: list[str]
     skipped: list[Skipped]
     folds: list[Indices] | None
-    mean: _Channels
-    std: _Channels
+    mean: Channels
+    std: Channels
     test_images: ImageSet | None
     _test: ImageSet | None = field(repr=False, default=None)
     conflicts: list[Conflict] = field(default_factory=list)
@@ -96,6 +92,7 @@ def make_splits(
     keep_leaks: bool = False,
     drop_near: bool = False,
     look_at_test: bool = False,
+    hashed: Hashed | None = None,
 ) -> Splits:
     """Split validation off, take copies of held-out images out of the training side, seal the test labels.
 
@@ -114,6 +111,7 @@ def make_splits(
         drop_near: take near copies out of the training side as well.
         look_at_test: also count the test images of each class and compare their labels with those of copies. Only
             for a look at the data: with a training to come, test labels stay unread.
+        hashed: the source's images as looked at before, for another seed; none: they are looked at now.
 
     Raises:
         SettingsError: ``val_fraction`` or ``seed`` is out of range, or ``keep_leaks`` and ``drop_near`` are both
@@ -127,12 +125,7 @@ def make_splits(
     if keep_leaks and drop_near:
         raise SettingsError("--keep-leaks keeps every copy and --drop-near takes near ones out: leave one of them out.")
     notes = list(source.notes)
-    given = {"train": source.train, "val": source.val, "test": source.test, "unlabeled": source.unlabeled}
-    search = LeakSearch(
-        {part: images for part, images in given.items() if images is not None},
-        keep_leaks=keep_leaks,
-        drop_near=drop_near,
-    )
+    search = LeakSearch(hashed or Hashed.of(source), keep_leaks=keep_leaks, drop_near=drop_near)
     test = {} if source.test is None else {"test": search.held_out("test", _all(source.test))}
     train = search.without_exact("train", _all(source.train), test)
     if source.val is not None:
@@ -180,7 +173,7 @@ def make_splits(
         class_counts={part: _class_counts(images, source.class_names) for part, images in counted.items()},
         notes=notes,
         skipped=list(source.skipped),
-        folds=None if source.folds is None else [_positions_of(fold, train) for fold in source.folds],
+        folds=None if source.folds is None else [source.train.rows[fold] for fold in source.folds],
         mean=mean,
         std=std,
         test_images=None if source.test is None else source.test.without_labels(),
@@ -194,11 +187,6 @@ def make_splits(
 
 def _all(images: ImageSet) -> Indices:
     return np.arange(len(images), dtype=np.int64)
-
-
-def _positions_of(wanted: Indices, positions: Indices) -> Indices:
-    """Where the members of ``wanted`` stand in the ascending ``positions``, those that are there."""
-    return np.searchsorted(positions, wanted[np.isin(wanted, positions)]).astype(np.int64)
 
 
 def _stratified(images: ImageSet, class_names: tuple[str, ...], seed: int, fraction: float) -> Indices:
@@ -215,10 +203,15 @@ def _stratified(images: ImageSet, class_names: tuple[str, ...], seed: int, fract
             )
         for number in range(len(class_names)):
             members = np.flatnonzero(images.labels == number)
-            count = min(max(1, int(len(members) * fraction + 0.5)), len(members) - 1)
+            count = validation_count(len(members), fraction)
             order = np.random.Generator(np.random.PCG64([seed, number])).permutation(len(members))
             chosen.append(members[order[:count]])
     return np.sort(np.concatenate(chosen))
+
+
+def validation_count(labelled: int, fraction: float) -> int:
+    """How many of a class's labelled images (at least 2) validate: the fraction, but one at least, and not all."""
+    return min(max(1, int(labelled * fraction + 0.5)), labelled - 1)
 
 
 def _without_validation_rows(source: Source, val: ImageSet, keep_leaks: bool, notes: list[str]) -> Indices:
@@ -256,26 +249,3 @@ def _blank_notes(blank: int, total: int) -> list[str]:
     if not blank:
         return []
     return [f"{blank:,} of {total:,} unlabeled images are of (nearly) one colour: SimCLR learns nothing from them."]
-
-
-def channel_statistics(images: ImageSet) -> tuple[_Channels, _Channels]:
-    """Mean and standard deviation of each channel in [0, 1] units, over at most 10,000 evenly spaced images.
-
-    Sums of whole numbers in float64 are exact here, so the result is the same bit for bit on every machine.
-    The deviation is at least 1/255, so that constant images can be divided by it.
-    """
-    count = min(len(images), MAX_STATISTICS_IMAGES)
-    positions = np.arange(count, dtype=np.int64) * len(images) // count
-    total: npt.NDArray[np.float64] = np.zeros(3)
-    squares: npt.NDArray[np.float64] = np.zeros(3)
-    for start in range(0, count, _BLOCK):
-        block = images.read(positions[start : start + _BLOCK]).astype(np.float64)
-        total += block.sum(axis=(0, 2, 3))
-        squares += np.einsum("nchw,nchw->c", block, block)
-        forget_pages(images.pixels)
-    pixels = count * images.pixels.shape[2] * images.pixels.shape[3]
-    mean = total / pixels
-    std = np.sqrt(np.maximum(squares / pixels - mean**2, 1.0))
-    red, green, blue = (float(value) for value in mean / 255.0)
-    red_std, green_std, blue_std = (float(value) for value in std / 255.0)
-    return (red, green, blue), (red_std, green_std, blue_std)

@@ -1,6 +1,6 @@
 """Settings of every stage and command."""
 
-from twoviews.settings.base import Settings, some_unknown, stage_settings
+from twoviews.settings.base import Settings, numbers_of, some_unknown, stage_settings
 from twoviews.settings.commands import (
     BenchCommand,
     CheckCommand,
@@ -22,6 +22,7 @@ from twoviews.settings.groups import (
     DataSettings,
     FeatureSettings,
     FinetuneSettings,
+    LabelSettings,
     ModelSettings,
     PretrainSettings,
     RunSettings,
@@ -39,6 +40,7 @@ __all__ = [
     "FeaturesCommand",
     "FinetuneCommand",
     "FinetuneSettings",
+    "LabelSettings",
     "MeasuringCommand",
     "ModelSettings",
     "PredictCommand",
@@ -54,6 +56,7 @@ __all__ = [
     "TestCommand",
     "TrainingCommand",
     "TrainingSettings",
+    "numbers_of",
     "some_unknown",
     "stage_settings",
 ]

@@ -7,10 +7,34 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
+
+
+def _joined(value: Any) -> Any:
+    """Numbers as one string with commas, however they are given; YAML has them as a number or a list."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = [value]
+    if isinstance(value, (list, tuple)):
+        value = ",".join(str(number) for number in value)
+    if not isinstance(value, str):
+        return value
+    try:
+        numbers = sorted({float(number) for number in value.split(",")})
+    except ValueError:
+        raise ValueError("should be numbers with commas between them") from None
+    return ",".join(f"{number:.10g}" for number in numbers)
+
+
+Numbers = Annotated[str | None, BeforeValidator(_joined)]
+"""Numbers with commas between them, kept in rising order."""
+
+
+def numbers_of(text: str | None) -> list[float]:
+    """The numbers of such a setting; none where it is not given."""
+    return [] if text is None else [float(number) for number in text.split(",")]
 
 
 _all_known: ContextVar[bool] = ContextVar("whether settings are compared with each other", default=True)

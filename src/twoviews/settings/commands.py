@@ -9,11 +9,12 @@ from typing import Literal
 from pydantic import Field
 from tyro.conf import Positional
 
-from twoviews.settings.base import Fraction, Settings, compares
+from twoviews.settings.base import Fraction, Numbers, Settings, compares, numbers_of
 from twoviews.settings.groups import (
     DataSettings,
     FeatureSettings,
     FinetuneSettings,
+    LabelSettings,
     ModelSettings,
     PretrainSettings,
     RunSettings,
@@ -30,6 +31,31 @@ class StudyCommand(RunSettings, ModelSettings, DataSettings):
     features: FeatureSettings = Field(default_factory=FeatureSettings)
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
     with_imagenet: bool = Field(False, description="also fine-tune timm's ImageNet weights: the easy alternative")
+    sgd_probe: bool = Field(False, description="also train a linear classifier on frozen features by SGD, with crops")
+    seeds: int = Field(1, ge=1, le=100, description="repetitions: seed, seed + 1, ...; several show training's chance")
+    pretrain_seeds: bool = Field(False, description="pretrain for each seed anew; otherwise all share one pretraining")
+    labels_per_class: Numbers = Field(None, description="also with so many labels of each class, as 10,30,100")
+    label_fractions: Numbers = Field(None, description="also with these parts of the labels, as 0.01,0.1")
+    folds: bool = Field(False, description="also on each official fold (stl10, cifar10_as_stl10)")
+    tune: int = Field(0, ge=0, le=1000, description="recipes to try on validation, for baseline and fine-tuning alike")
+
+    @compares
+    def _evidence(self) -> None:
+        if self.labels_per_class and self.label_fractions:
+            raise ValueError(
+                "--labels-per-class and --label-fractions both say how few labels to try: give one of them"
+            )
+        if self.pretrain_seeds and self.seeds == 1:
+            raise ValueError("--pretrain-seeds pretrains once for each seed: say how many with --seeds, for example 3")
+        if any(count % 1 != 0 or count < 2 for count in numbers_of(self.labels_per_class)):
+            raise ValueError(
+                f"--labels-per-class {self.labels_per_class}: each should be a whole number of at least 2, one label "
+                "to train on and one to validate with"
+            )
+        if any(not 0 < fraction <= 1 for fraction in numbers_of(self.label_fractions)):
+            raise ValueError(f"--label-fractions {self.label_fractions}: each should be above 0 and at most 1")
+        if self.tune == 1:
+            raise ValueError("--tune 1: the first trial is the recipe as it is; ask for at least 2")
 
     @compares
     def _stages(self) -> None:
@@ -72,7 +98,7 @@ class MeasuringCommand(RunSettings, ModelSettings, DataSettings):
             raise ValueError("--fork is for what trains: supervised, pretrain and finetune")
 
 
-class SupervisedCommand(SupervisedSettings, TrainingCommand):
+class SupervisedCommand(SupervisedSettings, LabelSettings, TrainingCommand):
     """The supervised baseline."""
 
 
@@ -84,7 +110,7 @@ class PretrainCommand(PretrainSettings, TrainingCommand):
 _DATA_OF_RUN = Field("sample", description="data set or folder; default: the run's")
 
 
-class FinetuneCommand(FinetuneSettings, TrainingCommand):
+class FinetuneCommand(FinetuneSettings, LabelSettings, TrainingCommand):
     """Fine-tuning from a pretraining run or a weights file."""
 
     data: str = _DATA_OF_RUN
@@ -99,14 +125,14 @@ class FinetuneCommand(FinetuneSettings, TrainingCommand):
             raise ValueError(f"--probe-start and {other}: the probe belongs to a run's own features; give one of them")
 
 
-class FeaturesCommand(FeatureSettings, MeasuringCommand):
+class FeaturesCommand(FeatureSettings, LabelSettings, MeasuringCommand):
     """The feature quality check of a pretraining run."""
 
     data: str = _DATA_OF_RUN
     run: Positional[Path | None] = Field(None, description="pretraining run; default: the newest under output/")
 
 
-class TestCommand(MeasuringCommand):
+class TestCommand(LabelSettings, MeasuringCommand):
     """Score a run's model on the test images."""
 
     data: str = _DATA_OF_RUN

@@ -41,6 +41,23 @@ class DataSettings(Settings):
             raise ValueError("--keep-leaks keeps every copy and --drop-near takes near ones out: give one of them")
 
 
+class LabelSettings(Settings):
+    """Which of the labelled images a stage may use, validation among them; a study goes through lists of them."""
+
+    labels_per_class: int | None = Field(
+        None, ge=2, description="labelled images of each class, validation among them; none: all"
+    )
+    label_fraction: float | None = Field(None, gt=0, le=1, description="the same as a part of each class")
+    fold: int | None = Field(None, ge=0, description="official fold to train on, from 0 (stl10, cifar10_as_stl10)")
+
+    @compares
+    def _one_budget(self) -> None:
+        names = ("labels_per_class", "label_fraction", "fold")
+        given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both say which labels to use: give one of them")
+
+
 class ModelSettings(Settings):
     """The backbone, the same in every stage."""
 
@@ -66,6 +83,9 @@ class RunSettings(Settings):
     )
     devices: int = Field(1, ge=1, description="processes (GPUs) on this machine")
     threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores")
+    deterministic: bool = Field(
+        False, description="on a GPU: only operations that repeat bit for bit, which may be slower; a CPU always does"
+    )
     recipe: str | None = Field(None, description="named settings; default: by DATA")
     config: Path | None = Field(None, description="YAML file of settings; flags win over it")
     minutes: float | None = Field(None, gt=0, description="lower the epochs until the run fits this time")
@@ -89,7 +109,8 @@ class TrainingSettings(Settings):
         "linear", description="lr = base_lr x batch/256, x sqrt(batch/256), or base_lr"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd and lars")
-    weight_decay: float = Field(5e-4, ge=0, description="not applied to biases and BatchNorm")
+    weight_decay: float = Field(5e-4, ge=0, description="not applied to biases and BatchNorm unless decay_all")
+    decay_all: bool = Field(False, description="apply weight decay to biases and BatchNorm too")
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up before the cosine; at most half")
     clip_grad_norm: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
     view_size: int | None = Field(None, ge=8, description="height and width of views; none: the image size")
@@ -140,9 +161,12 @@ class PretrainSettings(TrainingSettings):
 
     epochs: int = Field(100, ge=1, le=100_000, description="passes over the unlabeled images")
     base_lr: float = Field(0.6, gt=0, description="learning rate per 256 images")
-    weight_decay: float = Field(1e-4, ge=0, description="not applied to biases and BatchNorm")
+    weight_decay: float = Field(1e-4, ge=0, description="not applied to biases and BatchNorm unless decay_all")
     warmup_epochs: float = Field(10.0, ge=0, description="epochs of linear warm-up before the cosine; at most half")
-    temperature: float = Field(0.2, gt=0, le=100, description="temperature of InfoNCE")
+    loss: Literal["info_nce", "dcl"] = Field(
+        "info_nce", description="dcl: decoupled, the positive is not among the candidates"
+    )
+    temperature: float = Field(0.2, gt=0, le=100, description="temperature of the loss")
     projection_layers: Literal[2, 3] = Field(2, description="linear layers of the projection head")
     projection_hidden: int | None = Field(None, ge=1, description="its hidden width; none: as the features")
     projection_width: int = Field(128, ge=2, description="its output width")
@@ -164,6 +188,9 @@ class FinetuneSettings(ClassifierSettings):
     base_lr: float = Field(0.2, gt=0, description="learning rate of the head per 256 images")
     backbone_lr_scale: float = Field(0.5, ge=0, le=1, description="the backbone's learning rate over the head's")
     freeze_backbone: bool = Field(False, description="train the head alone, BatchNorm in eval mode")
+    head_layers: int = Field(
+        0, ge=0, le=2, description="layers of the projection head to keep under the classifier (SimCLR v2: 1)"
+    )
     probe_start: bool = Field(False, description="start the head as the linear probe that features/ chose")
 
 
@@ -172,4 +199,5 @@ class FeatureSettings(Settings):
 
     perplexity: float = Field(30.0, gt=1, description="of t-SNE; lowered where there are few images")
     clusters: int | None = Field(None, ge=2, description="k of k-means; none: the number of classes")
+    maps: bool = Field(True, description="PCA, t-SNE and k-means beside the probes; --no-maps is faster")
     max_images: int = Field(20_000, ge=100, description="images drawn in maps; more are sampled evenly")

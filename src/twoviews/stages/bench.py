@@ -22,7 +22,8 @@ from twoviews.dataset.decode_cache import decoded_folder
 from twoviews.dataset.images import ImageSet, evenly_spaced
 from twoviews.dataset.random_numbers import epoch_order
 from twoviews.dataset.scan import scan
-from twoviews.dataset.splits import Splits, channel_statistics
+from twoviews.dataset.splits import Splits
+from twoviews.dataset.statistics import channel_statistics
 from twoviews.errors import DataError, ResourceError, SettingsError
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.recipes import recipe_name, recipe_settings

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from twoviews.dataset.images import Source
+from twoviews.dataset.label_budget import with_fold, with_label_fraction, with_labels_per_class
+from twoviews.dataset.leaks import Hashed
 from twoviews.dataset.sources import load_source, short_name
 from twoviews.dataset.splits import Splits, make_splits
 from twoviews.errors import CheckpointError, DataError, SettingsError
@@ -21,7 +24,7 @@ from twoviews.model.resnet50 import (
     require_name,
     resolve_stem,
 )
-from twoviews.settings import DataSettings, ModelSettings, RunSettings
+from twoviews.settings import DataSettings, LabelSettings, ModelSettings, RunSettings
 from twoviews.stages.data_files import write_data
 from twoviews.stages.folders import OUTPUT
 from twoviews.trainers.engine import Engine
@@ -78,8 +81,15 @@ def prepare_alone(settings: Any, *, require_labels: bool = True) -> Shared:
 def load_splits(
     settings: DataSettings, *, seed: int, require_labels: bool = True, look_at_test: bool = False
 ) -> Splits:
-    """Load the source, split validation off, remove copies; say what a user should know."""
-    source = load_source(
+    """Load the source, split validation off, remove copies, and keep the labels that the settings allow."""
+    source = load(settings, require_labels=require_labels)
+    splits = split(source, settings, seed=seed, look_at_test=look_at_test)
+    return limited(splits, settings, settings, seed=seed) if isinstance(settings, LabelSettings) else splits
+
+
+def load(settings: DataSettings, *, require_labels: bool = True) -> Source:
+    """The source that the settings name."""
+    return load_source(
         settings.data,
         unlabeled=settings.unlabeled,
         train=settings.train,
@@ -94,6 +104,12 @@ def load_splits(
         require_labels=require_labels,
         progress=_download_progress(),
     )
+
+
+def split(
+    source: Source, settings: DataSettings, *, seed: int, look_at_test: bool = False, hashed: Hashed | None = None
+) -> Splits:
+    """A source's sets for a seed."""
     return make_splits(
         source,
         seed=seed,
@@ -101,7 +117,17 @@ def load_splits(
         keep_leaks=settings.keep_leaks,
         drop_near=settings.drop_near,
         look_at_test=look_at_test,
+        hashed=hashed,
     )
+
+
+def limited(splits: Splits, labels: LabelSettings, settings: DataSettings, *, seed: int) -> Splits:
+    """The splits with the labels that a stage may use."""
+    if labels.labels_per_class is not None:
+        return with_labels_per_class(splits, labels.labels_per_class, seed=seed, val_fraction=settings.val_fraction)
+    if labels.label_fraction is not None:
+        return with_label_fraction(splits, labels.label_fraction, seed=seed, val_fraction=settings.val_fraction)
+    return splits if labels.fold is None else with_fold(splits, labels.fold)
 
 
 def _download_progress() -> Callable[[int, int, str], None]:
