@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from twoviews.dataset.cifar10 import load_cifar10
+from twoviews.dataset.cifar10_as_stl10 import load_cifar10_as_stl10
 from twoviews.dataset.image_folder import load_folder
 from twoviews.dataset.images import Source
 from twoviews.dataset.sample import load_sample
 from twoviews.dataset.scan import Progress
 from twoviews.dataset.stl10_loader import load_stl10
+from twoviews.errors import DataError, SettingsError
 
-NAMED = ("sample", "stl10", "cifar10")
+
+@dataclass(frozen=True)
+class _BuiltIn:
+    """A data set with a name: its images' height and width in pixels, and what reads it from a data root."""
+
+    image_size: int
+    load: Callable[[Path, Progress | None], Source]
+
+
+# The loaders are looked up when they are called, so that a script can put another in one's place.
+_BUILT_IN = {
+    "sample": _BuiltIn(32, lambda root, progress: load_sample()),
+    "stl10": _BuiltIn(96, lambda root, progress: load_stl10(root, progress=progress)),
+    "cifar10": _BuiltIn(32, lambda root, progress: load_cifar10(root, progress=progress)),
+    "cifar10_as_stl10": _BuiltIn(32, lambda root, progress: load_cifar10_as_stl10(root, progress=progress)),
+}
+NAMED = tuple(_BUILT_IN)
 
 
 def short_name(data: str) -> str:
@@ -35,18 +56,18 @@ def load_source(
     require_labels: bool = True,
     progress: Progress | None = None,
 ) -> Source:
-    """The images of ``sample``, ``stl10``, ``cifar10`` or a folder; parts named one by one need no folder.
+    """The images of a data set with a name (``NAMED``) or of a folder; parts named one by one need no folder.
 
     Raises:
+        SettingsError: ``image_size`` is not that of the named data set, whose images stay as they are.
         DataError: what the source's own loader raises.
     """
     named = any(part is not None for part in (unlabeled, train, val, test))
-    if data == "sample" and not named:
-        return load_sample()
-    if data == "stl10" and not named:
-        return load_stl10(data_root, progress=progress)
-    if data == "cifar10" and not named:
-        return load_cifar10(data_root, progress=progress)
+    if data in _BUILT_IN and not named:
+        _require_size(data, image_size)
+        return _BUILT_IN[data].load(data_root, progress)
+    if data not in _BUILT_IN:
+        _ask_for_a_slip(data)
     return load_folder(
         None if data in NAMED else Path(data),
         unlabeled=unlabeled,
@@ -61,3 +82,22 @@ def load_source(
         require_labels=require_labels,
         progress=progress,
     )
+
+
+def _require_size(data: str, image_size: int) -> None:
+    size = _BUILT_IN[data].image_size
+    if image_size != size:
+        raise SettingsError(
+            f"--image-size {image_size}: the images of {data} are {size} pixels and stay so; leave it out, or use "
+            f"--image-size {size} where a recipe or config sets it (--view-size is the size that is trained on)."
+        )
+
+
+def _ask_for_a_slip(data: str) -> None:
+    """Refuse what is no folder but nearly the name of a data set."""
+    near = difflib.get_close_matches(data.lower(), NAMED, n=1)
+    if near and not Path(data).exists():
+        raise DataError(
+            f"{data} is not a folder, nor one of {', '.join(NAMED)}: did you mean {near[0]}? A folder of images holds "
+            "unlabeled/, train/<class>/, test/<class>/."
+        )
