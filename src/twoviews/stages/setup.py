@@ -27,6 +27,7 @@ from twoviews.model.resnet50 import (
 from twoviews.settings import DataSettings, LabelSettings, ModelSettings, RunSettings
 from twoviews.stages.data_files import write_data
 from twoviews.stages.folders import OUTPUT
+from twoviews.trainers.determinism import naming_operations
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.fork import copy_weights, origin_of
 from twoviews.trainers.progress import say
@@ -60,15 +61,21 @@ class Shared:
 
 
 def prepare(settings: Any, *, require_labels: bool = True) -> Shared:
-    """Start the engine and load the data that a command's settings name.
+    """Start the engine and load the data that a command's settings name."""
+    engine = start_engine(settings)
+    return Shared(engine, load_splits(settings, seed=settings.seed, require_labels=require_labels))
 
-    What can be known to be wrong without the data is refused before it: an hour of decoding is no time to wait for it.
+
+def start_engine(settings: Any) -> Engine:
+    """The engine of a command, once what can be known to be wrong without the data is refused.
+
+    An hour of decoding is no time to wait for that.
     """
     engine = Engine(settings)
     require_name(settings.backbone)
     if settings.init is not None and settings.init != "timm" and not Path(settings.init).is_file():
         raise CheckpointError(f"--init {settings.init}: no such weights file.")
-    return Shared(engine, load_splits(settings, seed=settings.seed, require_labels=require_labels))
+    return engine
 
 
 def prepare_alone(settings: Any, *, require_labels: bool = True) -> Shared:
@@ -208,7 +215,8 @@ def in_run_folder(command: str, settings: Any, shared: Shared, work: Callable[[R
         if shared.engine.is_first and not shared.data_written:
             write_data(run.path, shared.splits)
         shared.data_written = True
-        work(run)
+        with naming_operations():
+            work(run)
         shared.engine.barrier()
         if shared.engine.is_first:
             say(f"{command}: results in {run.path}")

@@ -19,7 +19,9 @@ from twoviews.model.batchnorm import join_batchnorm
 from twoviews.model.convolution import speed_up_convolutions
 from twoviews.processor import multiplies_in_bf16
 from twoviews.settings import RunSettings
+from twoviews.trainers.determinism import choose_algorithms, repeats_bits, what_it_does
 from twoviews.trainers.optimizer import norm_of, parameters_of
+from twoviews.trainers.progress import say
 
 
 def choose_device(asked: str) -> str:
@@ -79,6 +81,7 @@ class Engine:
         device: of this process.
         precision: float32, bf16 or fp16.
         rank, world_size: this process's number, and how many there are.
+        repeats: whether the same start ends with the same bits, as on a CPU; on a GPU, with ``--deterministic``.
     """
 
     def __init__(self, settings: RunSettings) -> None:
@@ -87,6 +90,11 @@ class Engine:
 
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         kind = choose_device(settings.device)
+        # Before anything computes on the GPU: cuBLAS reads its workspaces once.
+        choose_algorithms(settings.deterministic, kind)
+        self.repeats = repeats_bits(settings.deterministic, kind)
+        if settings.deterministic:
+            say(what_it_does(kind))
         self.precision = choose_precision(settings.precision, kind)
         if settings.threads:
             torch.set_num_threads(settings.threads)

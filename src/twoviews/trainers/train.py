@@ -60,7 +60,10 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
         if state.step:
             if run.writes:
                 settle(run.checkpoints, state.step)
-            say(f"{task.name}: going on from step {state.step} of {steps}")
+            caution = (
+                "" if engine.repeats else "; on this GPU the last bits may differ from those of a run without a stop"
+            )
+            say(f"{task.name}: going on from step {state.step} of {steps}{caution}")
     engine.barrier()
     watch = Watch(task.name, engine, epoch_losses(read_json_lines(run.metrics)), state.sums.pop("loss_spikes", 0.0))
     module, stepper = engine.setup(task.module, optimizer)
