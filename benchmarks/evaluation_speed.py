@@ -50,10 +50,16 @@ def make_features(images: int, seed: int, part: int = 0) -> Labelled:
 
 def tsne(seed: int, threads: int) -> Callable[[], dict[str, Any]]:
     """Map of 13,000 images."""
-    from twoviews.evaluation.maps import trustworthiness, tsne_map
+    from twoviews.evaluation.map_quality import map_quality
+    from twoviews.evaluation.maps import tsne_map
 
-    features, _ = make_features(TSNE_IMAGES, seed)
-    return lambda: {"trustworthiness": trustworthiness(features, tsne_map(features, threads=threads).points)}
+    features, labels = make_features(TSNE_IMAGES, seed)
+
+    def work() -> dict[str, Any]:
+        points = tsne_map(features, threads=threads).points
+        return {"trustworthiness": map_quality(features, points, labels).trustworthiness}
+
+    return work
 
 
 def knn(seed: int, threads: int) -> Callable[[], dict[str, Any]]:

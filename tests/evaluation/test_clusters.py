@@ -7,7 +7,16 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from twoviews.errors import DataError, SettingsError
-from twoviews.evaluation.clusters import cluster_agreement, kmeans_clusters, shuffled_agreement
+from twoviews.evaluation import clusters
+from twoviews.evaluation.clusters import (
+    Spread,
+    cluster_agreement,
+    kmeans_clusters,
+    kmeans_starts,
+    lowest_inertia,
+    shuffled_agreement,
+    spread_over_starts,
+)
 
 
 def test_clear_classes_are_found_whatever_the_length_of_features(blobs):
@@ -65,18 +74,53 @@ def test_more_clusters_than_classes_and_fewer():
 def test_shuffled_agreement_is_chance(blobs):
     labels = np.arange(600) % 3
     shuffled = shuffled_agreement(labels, labels, 3, seed=1)
-    assert 1 / 3 < shuffled.accuracy < 0.42  # the mapping is chosen afterwards, so a little above 1/3
-    assert abs(shuffled.ari) < 0.01
-    assert 0 < shuffled.nmi < 0.01
+    assert 1 / 3 < shuffled.accuracy.mean < 0.42  # the mapping is chosen afterwards, so a little above 1/3
+    assert abs(shuffled.ari.mean) < 0.01
+    assert 0 < shuffled.nmi.mean < 0.01
     assert shuffled == shuffled_agreement(labels, labels, 3, seed=1)
     assert shuffled != shuffled_agreement(labels, labels, 3, seed=2)
 
 
-def test_shuffled_agreement_is_a_mean_over_repeats():
+def test_shuffled_agreement_has_mean_and_spread_over_repeats():
     labels = np.arange(30) % 3
     generator = np.random.default_rng(7)
-    by_hand = [cluster_agreement(labels, generator.permutation(labels), 3).accuracy for _ in range(5)]
-    assert shuffled_agreement(labels, labels, 3, seed=7, repeats=5).accuracy == pytest.approx(np.mean(by_hand))
+    by_hand = [cluster_agreement(labels, generator.permutation(labels), 3) for _ in range(5)]
+    found = shuffled_agreement(labels, labels, 3, seed=7, repeats=5)
+    for measure in ("accuracy", "nmi", "ari"):
+        values = [getattr(one, measure) for one in by_hand]
+        expected = Spread(np.mean(values), np.std(values, ddof=1), min(values), max(values))
+        assert getattr(found, measure) == pytest.approx(expected)
+    assert shuffled_agreement(labels, labels, 3, repeats=1).accuracy.std == 0.0
+
+
+def test_starts_differ_and_the_one_of_lowest_inertia_is_chosen(blobs):
+    features, labels = blobs(150, 16, 8, separation=0.5)
+    starts = kmeans_starts(features, 8, seed=3, starts=6)
+    assert len({found.assignments.tobytes() for found in starts}) > 1
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    for found in starts:
+        assert found.inertia == pytest.approx(np.sum((unit - found.centres[found.assignments]) ** 2), rel=1e-5)
+    assert lowest_inertia(starts).inertia == min(found.inertia for found in starts)
+    chosen = kmeans_clusters(features, 8, seed=3, starts=6)
+    np.testing.assert_array_equal(chosen.assignments, lowest_inertia(starts).assignments)
+    spread = spread_over_starts(starts, labels, 8)
+    values = [cluster_agreement(found.assignments, labels, 8).nmi for found in starts]
+    assert spread.nmi == pytest.approx(Spread(np.mean(values), np.std(values, ddof=1), min(values), max(values)))
+    # A start is the same whatever number of them is asked for.
+    np.testing.assert_array_equal(kmeans_starts(features, 8, seed=3, starts=2)[1].centres, starts[1].centres)
+
+
+def test_of_many_images_some_move_the_centres_and_all_join_one(blobs, monkeypatch):
+    features, _ = blobs(300, 16, 3, separation=3.0)
+    whole = kmeans_clusters(features, 3)
+    monkeypatch.setattr(clusters, "MOST_FITTED", 75)
+    found = kmeans_clusters(features, 3)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    distances = np.linalg.norm(unit[:, None] - found.centres, axis=2)
+    np.testing.assert_array_equal(found.assignments, distances.argmin(axis=1))
+    np.testing.assert_allclose(found.centres[0], unit[::4][found.assignments[::4] == 0].mean(axis=0), atol=1e-3)
+    assert cluster_agreement(found.assignments, whole.assignments, 3).accuracy > 0.97
+    assert found.inertia >= whole.inertia * (1 - 1e-6)
 
 
 @pytest.mark.filterwarnings("error")

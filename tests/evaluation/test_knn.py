@@ -6,7 +6,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from twoviews.errors import DataError, SettingsError
 from twoviews.evaluation import knn, nearest
-from twoviews.evaluation.knn import KNN, choose_knn
+from twoviews.evaluation.knn import KNN, PROTOCOL_KS, choose_knn, protocol_predictions
 
 
 def reference(features, labels, k, temperature):
@@ -83,6 +83,31 @@ def test_length_does_not_matter_and_a_tiny_temperature_is_the_nearest_image(blob
     assert np.isfinite(many.scores(queries)).all()
 
 
+@pytest.mark.parametrize("tile", [1 << 23, 700])
+def test_each_protocol_is_the_knn_of_its_numbers(blobs, monkeypatch, tile):
+    monkeypatch.setattr(nearest, "TILE_NUMBERS", tile)
+    features, labels = blobs(260, 16, 4, separation=0.4)
+    queries, truth = blobs(70, 16, 4, separation=0.4, seed=1)
+    found = protocol_predictions(features, labels, 4, queries)
+    assert [one.k_asked for one in found] == [one.k for one in found] == list(PROTOCOL_KS) == [200, 20, 5]
+    assert len({one.name for one in found}) == 3
+    for one in found:
+        assert f"k = {one.k_asked}, T = 0.07" in one.name
+        expected = reference(features, labels, one.k, 0.07).predict(queries.astype(np.float64))
+        np.testing.assert_array_equal(one.predictions, expected)
+        np.testing.assert_array_equal(one.predictions, KNN.of(features, labels, 4, one.k, 0.07).predict(queries))
+    assert len({np.mean(one.predictions == truth) for one in found}) > 1
+
+
+def test_protocols_lower_k_to_the_images_there_are_and_say_so(blobs):
+    features, labels = blobs(12, 8, 2)
+    queries, _ = blobs(9, 8, 2, seed=1)
+    found = protocol_predictions(features, labels, 2, queries)
+    assert [(one.k_asked, one.k) for one in found] == [(200, 12), (20, 12), (5, 5)]
+    np.testing.assert_array_equal(found[0].predictions, found[1].predictions)
+    assert [len(one.predictions) for one in protocol_predictions(features, labels, 2, queries[:0])] == [0, 0, 0]
+
+
 def test_features_without_length_still_give_shares():
     model = KNN.of(np.zeros((4, 3)), np.array([0, 0, 0, 1]), 2, 4, 0.1)
     np.testing.assert_allclose(model.scores(np.zeros((1, 3))), [[0.75, 0.25]])
@@ -96,6 +121,8 @@ def test_what_cannot_vote_is_refused(blobs):
         choose_knn(np.full((10, 4), np.inf), labels, 2)
     with pytest.raises(DataError, match="don't fit this kNN"):
         KNN.of(features, labels, 2, 3, 0.1).scores(features[:, :2])
+    with pytest.raises(DataError, match="can't be neighbours"):
+        protocol_predictions(features, labels, 2, features[:, :2])
     with pytest.raises(SettingsError, match="at least one neighbour"):
         choose_knn(features, labels, 2, ks=(0, 5))
     with pytest.raises(SettingsError, match="above 0"):

@@ -9,6 +9,7 @@ direction nearly coincide.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,18 +21,23 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from twoviews.errors import DataError, SettingsError
 from twoviews.evaluation.arrays import (
+    TILE_NUMBERS,
     Floats,
     Singles,
     Whole,
     checked_features,
     checked_labels,
+    evenly_spaced,
     on_unit_sphere,
     one_thread,
 )
 
-DEFAULT_STARTS = 10
+DEFAULT_STARTS = 20
 DEFAULT_REPEATS = 20
 NO_CLASS = -1
+
+MOST_FITTED = 20_000
+"""Of more images, so many evenly spaced ones move the centres; then every image joins its nearest centre."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,13 @@ class Clusters:
         assignments: (N,) int64, cluster of each image in [0, k).
         distances: (N,) float32, Euclidean distance of each image, scaled to length 1, to its centre.
         centres: k×D float32, means of features of length 1.
+        inertia: what k-means makes small: the sum of the squared distances.
     """
 
     assignments: Whole
     distances: Singles
     centres: Singles
+    inertia: float
 
 
 class Agreement(NamedTuple):
@@ -66,16 +74,35 @@ class Agreement(NamedTuple):
     mapping: Whole
 
 
-class ShuffledAgreement(NamedTuple):
-    """Means over shuffles; fields as in `Agreement`."""
+class Spread(NamedTuple):
+    """Of one measure over repeats; std is the sample's (n − 1), 0 for a single value."""
 
-    accuracy: float
-    nmi: float
-    ari: float
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+class AgreementSpread(NamedTuple):
+    """Of the measures of `Agreement`."""
+
+    accuracy: Spread
+    nmi: Spread
+    ari: Spread
 
 
 def kmeans_clusters(features: Floats, k: int, seed: int = 0, starts: int = DEFAULT_STARTS) -> Clusters:
-    """k-means on N×D features scaled to length 1: the best of ``starts`` k-means++ starts.
+    """The start with the lowest inertia of `kmeans_starts`: chosen without labels."""
+    return lowest_inertia(kmeans_starts(features, k, seed, starts))
+
+
+def lowest_inertia(starts: Sequence[Clusters]) -> Clusters:
+    """The start that k-means itself would choose; the first of equals."""
+    return min(starts, key=lambda found: found.inertia)
+
+
+def kmeans_starts(features: Floats, k: int, seed: int = 0, starts: int = DEFAULT_STARTS) -> list[Clusters]:
+    """k-means on N×D features scaled to length 1, from ``starts`` different k-means++ starts.
 
     The same features and seed give the same clusters, however many cores there are.
 
@@ -89,14 +116,19 @@ def kmeans_clusters(features: Floats, k: int, seed: int = 0, starts: int = DEFAU
     if len(features) < k:
         raise DataError(f"k-means can't make {k} clusters of {len(features)} images")
     rows = on_unit_sphere(features)
+    fitted = rows[evenly_spaced(len(rows), max(k, MOST_FITTED))]
+    found = []
     with one_thread(), warnings.catch_warnings():
         # Fewer different images than clusters leave some clusters empty: that shows in the result.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = KMeans(k, n_init=starts, random_state=seed, algorithm="lloyd").fit(rows)
-    assignments = found.labels_.astype(np.int64)
-    centres = found.cluster_centers_.astype(np.float32)
-    distances = np.linalg.norm(rows - centres[assignments], axis=1)
-    return Clusters(assignments, distances.astype(np.float32), centres)
+        for state in np.random.SeedSequence(seed).generate_state(starts):
+            model = KMeans(k, n_init=1, random_state=int(state), algorithm="lloyd").fit(fitted)
+            labels = model.labels_ if len(fitted) == len(rows) else model.predict(rows)
+            assignments, centres = labels.astype(np.int64), model.cluster_centers_.astype(np.float32)
+            distances = _distances(rows, centres, assignments)
+            inertia = float(np.sum(distances.astype(np.float64) ** 2))
+            found.append(Clusters(assignments, distances, centres, inertia))
+    return found
 
 
 def cluster_agreement(assignments: Whole, labels: Whole, classes: int) -> Agreement:
@@ -127,18 +159,40 @@ def cluster_agreement(assignments: Whole, labels: Whole, classes: int) -> Agreem
     )
 
 
+def spread_over_starts(starts: Sequence[Clusters], labels: Whole, classes: int) -> AgreementSpread:
+    """How much `cluster_agreement` depends on where k-means began."""
+    return _spread([cluster_agreement(found.assignments, labels, classes) for found in starts])
+
+
 def shuffled_agreement(
     assignments: Whole, labels: Whole, classes: int, seed: int = 0, repeats: int = DEFAULT_REPEATS
-) -> ShuffledAgreement:
-    """Mean `cluster_agreement` with the labels dealt out anew at random ``repeats`` times: the level of
-    chance."""
+) -> AgreementSpread:
+    """`cluster_agreement` with the labels dealt out anew at random ``repeats`` times: the level of chance.
+
+    If no shuffle reaches the true labels' accuracy, that is a permutation test with p = 1 / (repeats + 1).
+    """
     labels, _ = _checked(assignments, labels, classes)
     if repeats < 1:
         raise SettingsError(f"labels can't be shuffled {repeats} times: at least once is needed")
     generator = np.random.default_rng(seed)
-    found = [cluster_agreement(assignments, generator.permutation(labels), classes) for _ in range(repeats)]
-    accuracy, nmi, ari = np.mean([(one.accuracy, one.nmi, one.ari) for one in found], axis=0)
-    return ShuffledAgreement(float(accuracy), float(nmi), float(ari))
+    return _spread([cluster_agreement(assignments, generator.permutation(labels), classes) for _ in range(repeats)])
+
+
+def _spread(found: Sequence[Agreement]) -> AgreementSpread:
+    values = np.array([(one.accuracy, one.nmi, one.ari) for one in found])
+    std = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(3)
+    each = zip(values.mean(axis=0), std, values.min(axis=0), values.max(axis=0), strict=True)
+    return AgreementSpread(*(Spread(*(float(number) for number in numbers)) for numbers in each))
+
+
+def _distances(rows: Singles, centres: Singles, assignments: Whole) -> Singles:
+    """Of each row to its own centre, in tiles: rows less their centres would be one more copy of all."""
+    distances = np.empty(len(rows), dtype=np.float32)
+    step = max(1, TILE_NUMBERS // rows.shape[1])
+    for begin in range(0, len(rows), step):
+        part = slice(begin, begin + step)
+        distances[part] = np.linalg.norm(rows[part] - centres[assignments[part]], axis=1)
+    return distances
 
 
 def _checked(assignments: Whole, labels: Whole, classes: int) -> tuple[Whole, int]:

@@ -7,8 +7,9 @@ Similarities are computed tile by tile, so memory doesn't grow with the number o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,15 @@ from twoviews.evaluation.nearest import nearest
 DEFAULT_KS = (1, 5, 10, 20, 50, 200)
 DEFAULT_TEMPERATURES = (0.07, 0.1, 0.2)
 """0.07 is the paper's."""
+
+PROTOCOL_KS = (200, 20, 5)
+PROTOCOL_TEMPERATURE = 0.07
+"""The numbers of neighbours that papers fix beforehand, at the temperature of Wu et al. (2018, §3.4); 200 is theirs."""
+
+CHOSEN_PROTOCOL = (
+    "weighted kNN on frozen features (cosine similarity s, votes exp(s/T)), k and T by leave-one-out on the training "
+    "images"
+)
 
 MOST_QUERIES = 20_000
 """Most images that are left out in turn when choosing; beyond it, evenly spaced ones are."""
@@ -117,12 +127,8 @@ def choose_knn(
     for rows, similarities, neighbours in nearest(bank[queries], bank, ks[-1], queries):
         truth, neighbour_labels = labels[queries[rows]], labels[neighbours]
         for t, temperature in enumerate(temperatures):
-            weights = _weights(similarities, temperature)
-            votes, begin = np.zeros((len(truth), classes)), 0
-            for i, k in enumerate(ks):
-                votes += _count(weights[:, begin:k], neighbour_labels[:, begin:k], classes)
+            for i, votes in enumerate(_votes(_weights(similarities, temperature), neighbour_labels, ks, classes)):
                 correct[i, t] += np.sum(votes.argmax(axis=1) == truth)
-                begin = k
     sweep = [
         {"k": float(k), "temperature": temperature, "cv_top1": float(correct[i, t] / len(queries))}
         for i, k in enumerate(ks)
@@ -130,6 +136,71 @@ def choose_knn(
     ]
     best = max(sweep, key=lambda row: row["cv_top1"])
     return KNN(bank, labels, classes, int(best["k"]), best["temperature"]), sweep
+
+
+class ProtocolPredictions(NamedTuple):
+    """What one published protocol predicts.
+
+    Attributes:
+        name: the protocol in words.
+        k_asked: neighbours that the protocol names.
+        k: neighbours that voted: all training images where there are fewer.
+        temperature: T.
+        predictions: (N,) int64 classes.
+    """
+
+    name: str
+    k_asked: int
+    k: int
+    temperature: float
+    predictions: Whole
+
+
+def protocol_predictions(
+    train_features: Floats, train_labels: Whole, classes: int, features: Floats
+) -> list[ProtocolPredictions]:
+    """Classes of N×D features by weighted kNN with k = 200, 20 and 5, T = 0.07: nothing is chosen.
+
+    One search serves all three. Labels of the images that are classified are not needed: a test stage can
+    predict before it opens them.
+
+    Args:
+        train_features: M×D.
+        train_labels: (M,) class numbers in [0, classes).
+        classes: number of classes.
+        features: N×D, of images that are not among the training images.
+
+    Raises:
+        DataError: features aren't finite, don't fit each other, or labels don't fit them.
+    """
+    labels = checked_labels(train_labels, len(checked_features(train_features)), classes)
+    if checked_features(features, at_least=0).shape[1] != train_features.shape[1]:
+        raise DataError(f"features of shapes {train_features.shape} and {features.shape} can't be neighbours")
+    ks = sorted({min(k, len(labels)) for k in PROTOCOL_KS})
+    predictions = {k: np.empty(len(features), dtype=np.int64) for k in ks}
+    for rows, similarities, neighbours in nearest(on_unit_sphere(features), on_unit_sphere(train_features), ks[-1]):
+        votes = _votes(_weights(similarities, PROTOCOL_TEMPERATURE), labels[neighbours], ks, classes)
+        for k, counted in zip(ks, votes, strict=True):
+            predictions[k][rows] = counted.argmax(axis=1)
+    return [
+        ProtocolPredictions(
+            f"weighted kNN on frozen features (Wu et al. 2018), k = {asked}, T = {PROTOCOL_TEMPERATURE:g}",
+            asked,
+            min(asked, len(labels)),
+            PROTOCOL_TEMPERATURE,
+            predictions[min(asked, len(labels))],
+        )
+        for asked in PROTOCOL_KS
+    ]
+
+
+def _votes(weights: Doubles, labels: Whole, ks: Sequence[int], classes: int) -> Iterator[Doubles]:
+    """Votes of the first k neighbours for each class, rows×classes, for each k in rising order; one array, growing."""
+    votes, begin = np.zeros((len(labels), classes)), 0
+    for k in ks:
+        votes += _count(weights[:, begin:k], labels[:, begin:k], classes)
+        yield votes
+        begin = k
 
 
 def _weights(similarities: Doubles, temperature: float) -> Doubles:

@@ -1,6 +1,7 @@
-"""Features on a plane: PCA and t-SNE, and how far a map can be trusted.
+"""Features on a plane: PCA and t-SNE.
 
 A map is for looking. Distances between groups on a t-SNE map say little, and neither map is read by a probe.
+`map_quality` measures how far one can be believed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import eigh
-from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 
 from twoviews.errors import DataError, SettingsError
 from twoviews.evaluation.arrays import (
@@ -18,12 +18,10 @@ from twoviews.evaluation.arrays import (
     Floats,
     Singles,
     checked_features,
-    evenly_spaced,
     one_thread,
 )
 
 DEFAULT_PERPLEXITY = 30.0
-DEFAULT_NEIGHBOURS = 10
 TSNE_INPUT_DIMENSIONS = 50
 """Principal components that t-SNE sees, as van der Maaten & Hinton (2008, §4.2) reduce their data (to 30)."""
 
@@ -32,9 +30,6 @@ FEWEST_IMAGES = 4
 
 MOST_EXACT_IMAGES = 20_000
 """Up to here neighbours are found among all pairs: quicker than a search, and threads change nothing."""
-
-MOST_JUDGED_IMAGES = 3_000
-"""`trustworthiness` sorts all pairs of images; beyond this number evenly spaced images are judged."""
 
 
 class TsneMap(NamedTuple):
@@ -57,7 +52,7 @@ def pca_map(features: Floats) -> tuple[Singles, Doubles]:
     Raises:
         DataError: features aren't finite, or there are fewer than two images.
     """
-    points, variances, total = _principal_components(checked_features(features, at_least=2), 2)
+    points, variances, total = principal_components(checked_features(features, at_least=2), 2)
     return points.astype(np.float32), variances / total if total > 0 else np.zeros(2)
 
 
@@ -87,7 +82,7 @@ def tsne_map(features: Floats, perplexity: float = DEFAULT_PERPLEXITY, seed: int
 
     images = len(features)
     used = min(float(perplexity), (images - 1) / 3)
-    inputs, _, total = _principal_components(features, max(2, min(TSNE_INPUT_DIMENSIONS, features.shape[1])))
+    inputs, _, total = principal_components(features, max(2, min(TSNE_INPUT_DIMENSIONS, features.shape[1])))
     # openTSNE's own PCA start divides by a deviation that is zero when a network has collapsed.
     spread = max(float(inputs[:, 0].std()), np.finfo(np.float64).tiny)
     offsets = np.random.default_rng(seed).standard_normal((images, 2))
@@ -106,38 +101,13 @@ def tsne_map(features: Floats, perplexity: float = DEFAULT_PERPLEXITY, seed: int
     return TsneMap(points, used)
 
 
-def trustworthiness(features: Floats, points: Floats, k: int = DEFAULT_NEIGHBOURS) -> float:
-    """How many of the neighbours on a map are neighbours among the features (Venna & Kaski 2001), in [0, 1].
+def principal_components(features: Floats, count: int) -> tuple[Doubles, Doubles, float]:
+    """The first principal components of N×D features, which are not checked here.
 
-    1: every image's k nearest on the map are among its k nearest by features. A random map is near 0.5. Of
-    more than 3,000 images, 3,000 evenly spaced ones are judged, among themselves.
-
-    Args:
-        features: N×D; Euclidean distances.
-        points: N×2, the map.
-        k: neighbours, at least 1; lowered to stay below N / 2.
-
-    Raises:
-        DataError: an array isn't finite, their lengths differ, or there are fewer than three images.
+    Returns:
+        points, N×count float64 (zeros where there are fewer components); the sum of squares along each,
+        (count,); and that of the features less their mean.
     """
-    checked_features(features, at_least=3)
-    checked_features(points)
-    if len(points) != len(features):
-        raise DataError(f"a map of {len(points)} points doesn't belong to features of {len(features)} images")
-    if k < 1:
-        raise SettingsError(f"trustworthiness can't use k = {k}: at least one neighbour must be compared")
-    judged = evenly_spaced(len(features), MOST_JUDGED_IMAGES)
-    neighbours = min(k, (len(judged) - 1) // 2)
-    return float(
-        sklearn_trustworthiness(
-            features[judged].astype(np.float64), points[judged].astype(np.float64), n_neighbors=neighbours
-        )
-    )
-
-
-def _principal_components(features: Floats, count: int) -> tuple[Doubles, Doubles, float]:
-    """First ``count`` principal components N×count (zeros where there are fewer), their variances, all
-    variance."""
     images, dimensions = features.shape
     available = min(count, images, dimensions)
     points, variances = np.zeros((images, count)), np.zeros(count)

@@ -1,0 +1,83 @@
+"""What the feature check leaves: features, maps, tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twoviews.files import write_atomically, write_csv
+from twoviews.report.maps import kmeans_map, scatter_map
+from twoviews.report.style import save
+from twoviews.stages.feature_maps import Grouped
+from twoviews.stages.setup import Shared
+from twoviews.trainers.run_folder import RunFolder
+
+Labels = npt.NDArray[np.int64]
+
+
+def save_features(path: Path, features: npt.NDArray[np.float32]) -> None:
+    """Write N×D float16."""
+    write_atomically(path, lambda stream: np.save(stream, features.astype(np.float16), allow_pickle=False))
+
+
+def save_maps(path: Path, maps: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Write named N×2 maps."""
+    arrays: dict[str, Any] = {name: points.astype(np.float32) for name, points in maps.items()}
+    write_atomically(path, lambda stream: np.savez(stream, **arrays))
+
+
+def write_feature_tables(run: RunFolder, shared: Shared, labels: Labels, drawn: Labels, grouped: Grouped) -> None:
+    """index.csv of the ``drawn`` images, which are in the maps, and clusters.csv of all."""
+    names = shared.splits.class_names
+    parts = [("train", shared.splits.train), ("val", shared.splits.val)]
+    files = [(split, images.name(i)) for split, images in parts for i in range(len(images))]
+    write_csv(
+        run.path / "index.csv",
+        ["id", "split", "file", "label"],
+        [(i, *files[i], names[labels[i]]) for i in drawn],
+    )
+    given = [names[label] if label >= 0 else "" for label in grouped.mapping]
+    clusters = grouped.clusters
+    write_csv(
+        run.path / "clusters.csv",
+        ["id", "cluster", "class", "distance"],
+        [
+            (i, clusters.assignments[i], given[clusters.assignments[i]], f"{clusters.distances[i]:.5f}")
+            for i in range(len(labels))
+        ],
+    )
+
+
+def draw_features(
+    logs: Path,
+    maps: Mapping[str, npt.NDArray[np.float32]],
+    variance: list[float],
+    labels: Labels,
+    assignments: Labels,
+    mapping: Labels,
+    names: list[str],
+) -> None:
+    """The pictures of the pretrained features, all of the drawn images.
+
+    Args:
+        logs: folder of the pictures.
+        maps: at least ``pretrained_pca`` and ``pretrained_tsne``, N×2.
+        variance: fraction that each axis of the PCA explains.
+        labels: (N,) classes.
+        assignments: (N,) clusters.
+        mapping: class given to each cluster, or -1.
+        names: of the classes.
+    """
+    axes = (f"PC 1 ({variance[0]:.1%} of variance)", f"PC 2 ({variance[1]:.1%})")
+    pca, tsne = maps["pretrained_pca"], maps["pretrained_tsne"]
+    save(scatter_map(pca, labels, names, "PCA of SimCLR features", axes), logs / "pca_plot.png")
+    save(scatter_map(tsne, labels, names, "t-SNE of SimCLR features"), logs / "tsne_plot.png")
+    given = {cluster: int(label) for cluster, label in enumerate(mapping)}
+    save(
+        kmeans_map(tsne, assignments, labels, names, given, "k-means of SimCLR features"),
+        logs / "kmeans_plot.png",
+    )
