@@ -1,6 +1,6 @@
 """How sure can one be? Intervals and tests for accuracies measured on the same images.
 
-They answer for the choice of test images, not for the seed of the training: that takes several seeds.
+They answer for the choice of test images, not for the seed of the training: that takes several seeds (``seeds.py``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.stats import binom, norm
 
 from twoviews.errors import DataError, SettingsError
+from twoviews.evaluation.random_effects import check_level
 
 DEFAULT_LEVEL = 0.95
 DEFAULT_RESAMPLES = 10_000
@@ -72,14 +73,38 @@ def paired_bootstrap(
         SettingsError: ``resamples`` or ``level`` out of range.
     """
     counts = np.array(_outcomes(correct_a, correct_b))
-    _check_level(level)
+    low, high = bootstrap_intervals(counts, resamples, seed, level)
+    return float(100.0 * (counts[0] - counts[1]) / counts.sum()), float(low), float(high)
+
+
+def bootstrap_intervals(
+    counts: npt.NDArray[np.int64],
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = 0,
+    level: float = DEFAULT_LEVEL,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The intervals of `paired_bootstrap` for many pairs of models at once.
+
+    Args:
+        counts: (…, 3) images on which only a is correct, only b, and the rest; sums all alike and above 0.
+        resamples: number of draws, at least 1.
+        seed: of the draws.
+        level: of the interval, in (0, 1).
+
+    Returns:
+        low and high in percentage points, each (…).
+
+    Raises:
+        SettingsError: ``resamples`` or ``level`` out of range.
+    """
+    check_level(level)
     if resamples < 1:
         raise SettingsError(f"a bootstrap of {resamples} resamples says nothing: it needs at least 1")
-    images = int(counts.sum())
-    drawn = np.random.default_rng(seed).multinomial(images, counts / images, size=resamples)
-    points = 100.0 * (drawn[:, 0] - drawn[:, 1]) / images
-    low, high = np.quantile(points, [(1 - level) / 2, (1 + level) / 2])
-    return float(100.0 * (counts[0] - counts[1]) / images), float(low), float(high)
+    images = int(counts.sum(axis=-1).flat[0])
+    drawn = np.random.default_rng(seed).multinomial(images, counts / images, size=(resamples, *counts.shape[:-1]))
+    points = 100.0 * (drawn[..., 0] - drawn[..., 1]) / images
+    low, high = np.quantile(points, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
 
 
 def wilson_interval(correct: int, images: int, level: float = DEFAULT_LEVEL) -> tuple[float, float]:
@@ -99,7 +124,7 @@ def wilson_interval(correct: int, images: int, level: float = DEFAULT_LEVEL) -> 
     """
     if images < 1 or not 0 <= correct <= images:
         raise DataError(f"{correct} correct of {images} images is no accuracy")
-    _check_level(level)
+    check_level(level)
     z = float(norm.ppf((1 + level) / 2))
     accuracy = correct / images
     centre = accuracy + z**2 / (2 * images)
@@ -119,8 +144,3 @@ def _outcomes(correct_a: npt.NDArray[Any], correct_b: npt.NDArray[Any]) -> tuple
         raise DataError("no images: two models can't be compared")
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(~a & b))
     return only_a, only_b, len(a) - only_a - only_b
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise SettingsError(f"an interval's level is {level}: it must lie between 0 and 1")
