@@ -225,20 +225,26 @@ assert "torch" not in sys.modules
 DATA = "unlabeled train val test image-size val-fraction keep-leaks no-keep-leaks data-root cache max-bad max-pixels"
 DATA += " follow-links no-follow-links drop-near no-drop-near"
 MODEL = "backbone stem init"
+LABELS = "labels-per-class label-fraction fold"
+EVIDENCE = "seeds pretrain-seeds no-pretrain-seeds labels-per-class label-fractions folds no-folds tune"
+EVIDENCE += " with-imagenet no-with-imagenet sgd-probe no-sgd-probe"
 RUN = "out new no-new fork no-fork seed device precision devices threads recipe config minutes"
+RUN += " deterministic no-deterministic"
 TRAINING = "epochs batch-size optimizer base-lr lr-scaling momentum weight-decay warmup-epochs clip-grad-norm view-size"
 TRAINING += " first-view-size crop-scale jitter jitter-strength grayscale blur blur-sigma checkpoint-minutes"
+TRAINING += " decay-all no-decay-all"
 SUPERVISED = f"{TRAINING} label-smoothing"
-PRETRAIN = f"{TRAINING} temperature projection-layers projection-hidden projection-width chunk-size monitor-epochs"
+PRETRAIN = f"{TRAINING} loss temperature projection-layers projection-hidden projection-width chunk-size monitor-epochs"
 FINETUNE = f"{TRAINING} label-smoothing backbone-lr-scale freeze-backbone no-freeze-backbone probe-start no-probe-start"
-FEATURES = "perplexity clusters max-images"
+FINETUNE += " head-layers"
+FEATURES = "perplexity clusters max-images maps no-maps"
 COMMON = f"{DATA} {MODEL} {RUN}"
 
 # People's scripts hold these. A flag that goes or changes its name needs an entry in CHANGELOG.md.
 FLAGS = {
     "study": " ".join(
         [
-            f"{COMMON} with-imagenet no-with-imagenet",
+            f"{COMMON} {EVIDENCE}",
             *(f"supervised.{flag}" for flag in SUPERVISED.split()),
             *(f"pretrain.{flag}" for flag in PRETRAIN.split()),
             *(f"features.{flag}" for flag in FEATURES.split()),
@@ -246,11 +252,11 @@ FLAGS = {
         ]
     ),
     "check": f"{DATA} seed out",
-    "supervised": f"{COMMON} {SUPERVISED}",
+    "supervised": f"{COMMON} {LABELS} {SUPERVISED}",
     "pretrain": f"{COMMON} {PRETRAIN}",
-    "features": f"{COMMON} data {FEATURES}",
-    "finetune": f"{COMMON} data {FINETUNE}",
-    "test": f"{COMMON} data",
+    "features": f"{COMMON} {LABELS} data {FEATURES}",
+    "finetune": f"{COMMON} {LABELS} data {FINETUNE}",
+    "test": f"{COMMON} {LABELS} data maps no-maps",
     "report": "out",
     "predict": "out device precision cache max-bad",
     "export": "to out",

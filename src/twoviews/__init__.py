@@ -20,7 +20,7 @@ def study(data: str = "sample", **settings: Any) -> Path:
     """Run the whole comparison, as ``twoviews study DATA`` does; returns the run folder.
 
     Args:
-        data: sample, stl10, cifar10, or a folder with unlabeled/, train/<class>/ and test/<class>/.
+        data: sample, stl10, cifar10, cifar10_as_stl10, or a folder with unlabeled/, train/<class>/ and test/<class>/.
         settings: any of the command's settings by name, stages as dicts, for example
             ``study("photos", seed=1, pretrain={"epochs": 20})``; the recipe of the data set holds for the rest.
 

@@ -106,7 +106,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "DATA is sample, stl10, cifar10, or a folder with unlabeled/, train/<class>/, test/<class>/.",
+            "DATA is sample, stl10, cifar10, cifar10_as_stl10, or a folder: unlabeled/, train/<class>/, test/<class>/.",
             "RUN is a run folder; left out, it is the newest under output/.",
             "`twoviews COMMAND --help` lists a command's settings.",
         ]

@@ -1,4 +1,4 @@
-"""The whole comparison: baseline, SimCLR, feature check, fine-tuning, test, report.
+"""The whole comparison: baseline, SimCLR, feature check, fine-tuning, test, report; over seeds, labels and folds.
 
 Every stage is a run folder of its own and goes on where it was, so a study that was stopped anywhere is finished by
 the same command.
@@ -7,65 +7,68 @@ the same command.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from twoviews.files import read_json, read_record, write_json
 from twoviews.report.page import write_report
 from twoviews.report.verdict import verdict
-from twoviews.settings import (
-    FeaturesCommand,
-    FinetuneCommand,
-    PretrainCommand,
-    StudyCommand,
-    SupervisedCommand,
-    TestCommand,
-    stage_settings,
-)
-from twoviews.stages.classify import run_finetune, run_supervised
+from twoviews.settings import PretrainCommand, StudyCommand
+from twoviews.stages.combine import combined, curve_point, over_folds, savings
+from twoviews.stages.comparison import Comparison, Work, baseline_stage, pretrained_stages, stage_command
 from twoviews.stages.data_files import data_results
-from twoviews.stages.features import run_features
 from twoviews.stages.pretrain import run_pretrain
-from twoviews.stages.setup import (
-    Shared,
-    in_run_folder,
-    new_backbone,
-    prepare,
-    say_counts,
-    settings_for,
-)
+from twoviews.stages.setup import Shared, in_run_folder, new_backbone, say_counts
+from twoviews.stages.study_layout import Layout, layout, prepare_seeds
 from twoviews.stages.study_plan import fitted
-from twoviews.stages.test import run_test
+from twoviews.stages.study_words import protocol
 from twoviews.trainers.progress import duration, say
 from twoviews.trainers.run_folder import RunFolder
 
 SCHEMA = 1
-STAGES = ("supervised", "pretrain", "features", "finetune", "test")
 
 
 def run_study(settings: StudyCommand) -> Path:
     """Run what is left of a study and write its results and report; returns the run folder."""
-    shared = prepare(settings)
+    seeds = prepare_seeds(settings)
+    shared = seeds[0]
     # What would fail after hours should fail now: a study without a test part, weights that can't be had.
     shared.splits.open_test()
     if settings.with_imagenet:
         new_backbone(settings, shared.image_size, seed=settings.seed, init="timm")
-    path = in_run_folder("study", settings, shared, lambda run: _study(settings, shared, run))
+    path = in_run_folder("study", settings, shared, lambda run: _study(settings, seeds, run))
     if shared.engine.is_first and not (path / "report.html").exists():
         _report(path)
     return path
 
 
-def _study(settings: StudyCommand, shared: Shared, run: RunFolder) -> None:
-    is_first = shared.engine.is_first
+def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
+    is_first = seeds[0].engine.is_first
     if is_first:
-        say_counts(shared.splits)
-    plan = fitted(settings, shared, run)
-    for stage, work in _stages(plan, run.path):
-        _timed(stage, work, run, shared)
+        say_counts(seeds[0].splits)
+    plan = layout(settings, seeds, run.path)
+    settings = fitted(settings, plan, run)
+    for one in plan.all:
+        if is_first and one is not plan.mains[0]:
+            say(f"study: {one.folder.relative_to(run.path)}, seed {one.seed}, {len(one.shared.splits.train):,} images")
+        for stage, work in [
+            baseline_stage(settings, one),
+            *_pretraining(settings, one),
+            *pretrained_stages(settings, one),
+        ]:
+            _timed(one.folder / stage, work, run, is_first)
     if is_first:
-        run.finish(_results(plan, shared, run))
+        run.finish(_results(settings, plan, run))
         _report(run.path)
+
+
+def _pretraining(settings: StudyCommand, one: Comparison) -> list[tuple[str, Work]]:
+    """The stage of its own pretraining; none where it starts from another's."""
+    if not one.pretrains:
+        return []
+    command = stage_command(settings, one, PretrainCommand, settings.pretrain, "pretrain")
+    return [("pretrain", lambda: run_pretrain(command, one.shared))]
 
 
 def _report(path: Path) -> None:
@@ -77,93 +80,76 @@ def _report(path: Path) -> None:
     say(f"report: {page}")
 
 
-def _stages(settings: StudyCommand, folder: Path) -> list[tuple[str, Any]]:
-    """Each stage's name and what runs it, in order."""
-    own = settings_for(settings)
-
-    def command(kind: Any, part: Any, stage: str, **more: Any) -> Any:
-        parts = [settings] if part is None else [settings, part]
-        return stage_settings(kind, *parts, **{**own, "out": folder / stage, "minutes": None, **more})
-
-    pretrained = folder / "pretrain"
-    stages = [
-        (
-            "supervised",
-            lambda s: run_supervised(command(SupervisedCommand, settings.supervised, "supervised"), s),
-        ),
-        ("pretrain", lambda s: run_pretrain(command(PretrainCommand, settings.pretrain, "pretrain"), s)),
-        (
-            "features",
-            lambda s: run_features(
-                command(FeaturesCommand, settings.features, "features", run=pretrained, init=None), s
-            ),
-        ),
-        (
-            "finetune",
-            lambda s: run_finetune(
-                command(FinetuneCommand, settings.finetune, "finetune", run=pretrained, init=None), s
-            ),
-        ),
-    ]
-    if settings.with_imagenet:
-        stages.append(
-            (
-                "imagenet",
-                lambda s: run_finetune(command(FinetuneCommand, settings.finetune, "imagenet", init="timm"), s),
-            )
-        )
-    stages.append(("test", lambda s: run_test(command(TestCommand, None, "test", run=folder, init=None), s)))
-    return stages
-
-
-def _timed(stage: str, work: Any, run: RunFolder, shared: Shared) -> None:
+def _timed(folder: Path, work: Work, run: RunFolder, is_first: bool) -> None:
     """Run a stage and add its wall-clock seconds to seconds.json, over all the times it was started."""
-    done = (run.path / stage / "results.json").exists()
+    name = folder.relative_to(run.path).as_posix()
+    done = (folder / "results.json").exists()
     path = run.path / "seconds.json"
     seconds = read_record(path, "delete it, and times are counted from now on") if path.exists() else {}
     started = time.monotonic()
     try:
-        work(shared)
+        work()
     finally:
-        if not done and shared.engine.is_first:
-            seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - started
+        if not done and is_first:
+            seconds[name] = seconds.get(name, 0.0) + time.monotonic() - started
             write_json(path, seconds)
-            if (run.path / stage / "results.json").exists():
-                say(f"{stage}: done in {duration(seconds[stage])}")
+            if (folder / "results.json").exists():
+                say(f"{name}: done in {duration(seconds[name])}")
 
 
-def _results(settings: StudyCommand, shared: Shared, run: RunFolder) -> dict[str, Any]:
+def _results(settings: StudyCommand, plan: Layout, run: RunFolder) -> dict[str, Any]:
     """results.json of the study, put together from its stages'."""
-    parts = {stage: read_json(run.path / stage / "results.json") for stage in STAGES}
-    seconds = read_json(run.path / "seconds.json")
+    first = plan.mains[0]
+    seconds: dict[str, float] = defaultdict(float)
+    for name, spent in read_json(run.path / "seconds.json").items():
+        seconds[name.rpartition("/")[2]] += spent
+    whole = _over_seeds(plan.mains)
+    points = [*plan.budgets, plan.mains] if plan.budgets else []
+    curve = [_point(point) for point in points]
+    folds = [_point([fold]) for fold in plan.folds]
     return {
         "schema": SCHEMA,
-        "protocol": _protocol(settings, shared),
-        "data": data_results(shared.splits, keep_leaks=settings.keep_leaks, drop_near=settings.drop_near),
-        "seeds": [settings.seed],
-        "models": parts["test"]["models"],
-        "comparison": parts["test"]["comparison"],
-        "label_curve": [],
-        "folds": [],
-        "features": parts["features"],
-        "speed": {"pretrain_images_per_second": parts["pretrain"]["images_per_second"]},
+        "protocol": protocol(settings, plan),
+        "data": data_results(first.shared.splits, keep_leaks=settings.keep_leaks, drop_near=settings.drop_near),
+        "seeds": [one.seed for one in plan.mains],
+        "pretrain_seeds": sorted({one.seed for one in plan.mains if one.pretrains}),
+        **whole,
+        "label_curve": curve,
+        "label_savings": savings([(row["labels"], _tests(point)) for row, point in zip(curve, points, strict=True)]),
+        "folds": folds,
+        "folds_summary": over_folds(_tests(plan.folds), first.seed) if folds else None,
+        "features": _features(first.folder),
+        "speed": {
+            "pretrain_images_per_second": read_json(first.pretrained / "results.json")["images_per_second"],
+        },
         "seconds": {**seconds, "total": sum(seconds.values())},
     }
 
 
-def _protocol(settings: StudyCommand, shared: Shared) -> str:
-    """What was done, in sentences that go with the numbers."""
-    counts = shared.splits.counts
-    labels = counts["train"] + counts["val"]
-    copies = (
-        "copies of test and validation images stayed where they were (--keep-leaks)"
-        if settings.keep_leaks
-        else f"exact{' and near' if settings.drop_near else ''} copies of test and validation images were taken out of "
-        "the training side first"
-    )
-    return (
-        f"{labels:,} labelled images, {counts['val']:,} of them held out for validation; pretraining on "
-        f"{counts['unlabeled']:,} images without labels; {copies}. Baseline and fine-tuned model: {settings.backbone}, "
-        f"trained on the same {counts['train']:,} images for {settings.supervised.epochs} and "
-        f"{settings.finetune.epochs} epochs. Test labels were opened once, after every choice was made."
-    )
+def _over_seeds(seeds: list[Comparison]) -> dict[str, Any]:
+    return combined(_tests(seeds), seeds[0].seed)
+
+
+def _tests(repeats: list[Comparison]) -> list[Path]:
+    return [one.folder / "test" for one in repeats]
+
+
+def _point(seeds: list[Comparison]) -> dict[str, Any]:
+    """A point of the label curve, or a fold."""
+    first = seeds[0]
+    return curve_point(_over_seeds(seeds), first.shared.splits.counts, **_labels(first))
+
+
+def _labels(one: Comparison) -> dict[str, Any]:
+    splits = one.shared.splits
+    per_class = one.labels.get("labels_per_class")
+    if per_class is None and "fold" not in one.labels:
+        per_class = round((len(splits.train) + len(splits.val)) / len(splits.class_names))
+    return {"fold": one.labels["fold"]} if "fold" in one.labels else {"labels_per_class": per_class}
+
+
+def _features(folder: Path) -> dict[str, Any]:
+    """The feature check's results, and what the test stage adds to them on test images."""
+    tested = read_json(folder / "test/results.json")
+    found: dict[str, Any] = read_json(folder / "features/results.json")
+    return {**found, "test": {key: tested[key] for key in ("map_quality", "knn_protocols") if key in tested}}

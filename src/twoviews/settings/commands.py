@@ -137,6 +137,7 @@ class TestCommand(LabelSettings, MeasuringCommand):
 
     data: str = _DATA_OF_RUN
     run: Positional[Path | None] = Field(None, description="classifier run or study; default: the newest under output/")
+    maps: bool = Field(True, description="maps and pictures beside the scores; --no-maps is faster")
 
 
 class CheckCommand(DataSettings):

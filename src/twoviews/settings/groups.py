@@ -19,7 +19,7 @@ class DataSettings(Settings):
 
     data: Positional[str] = Field(
         "sample",
-        description="sample, stl10, cifar10, or a folder with unlabeled/, train/<class>/, test/<class>/",
+        description="sample, stl10, cifar10, cifar10_as_stl10, or a folder: unlabeled/, train/<class>/, test/<class>/",
     )
     unlabeled: Path | None = Field(None, description="folder of images for pretraining, any nesting")
     train: Path | None = Field(None, description="folder train/<class>/ of labelled images")
@@ -29,7 +29,7 @@ class DataSettings(Settings):
     val_fraction: float = Field(0.1, gt=0, lt=1, description="part of train held out for validation")
     keep_leaks: bool = Field(False, description="keep training images that are copies of test images")
     drop_near: bool = Field(False, description="also leave out near copies of test images: encoded anew, turned, ...")
-    data_root: Path = Field(Path("data"), description="where stl10 and cifar10 lie or are downloaded to")
+    data_root: Path = Field(Path("data"), description="where STL10 and CIFAR-10 lie or are downloaded to")
     cache: Path = Field(Path("data/cache"), description="where decoded images of a folder are kept")
     max_bad: Fraction = Field(0.05, description="share of unreadable files above which a run is refused")
     max_pixels: int = Field(128_000_000, ge=1, description="pixels above which a file is left out undecoded")

@@ -94,8 +94,7 @@ def failed_run(run: Path | None) -> Path:
     """
     if run is None:
         return newest_run(FAILURE, "run whose numbers were not finite")
-    found = [run / FAILURE, *run.glob(f"*/{FAILURE}")]
-    found = [path for path in found if path.exists()]
+    found = list(run.rglob(FAILURE))
     return max(found, key=lambda path: path.stat().st_mtime).parent if found else run
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from twoviews.files import read_record, write_json
 from twoviews.model.resnet50 import Classifier
 from twoviews.settings import StudyCommand
+from twoviews.stages.comparison import with_share
 from twoviews.stages.plan import PLAN_ADVICE, with_epochs
 from twoviews.stages.setup import Shared, new_backbone
+from twoviews.stages.study_layout import Layout
 from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.progress import duration, say
@@ -16,7 +18,7 @@ RESERVE = 0.1  # of the time, for feature check, test and report
 LABELLED_SHARE = 0.5  # of the time, at most, for baseline and fine-tuning together
 
 
-def fitted(settings: StudyCommand, shared: Shared, run: RunFolder) -> StudyCommand:
+def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand:
     """The study's settings with epochs that fit ``--minutes``, as planned at its first start; prints the estimate.
 
     Baseline and fine-tuning keep their epochs if they fit in ``LABELLED_SHARE`` of the time, and always shrink
@@ -25,7 +27,12 @@ def fitted(settings: StudyCommand, shared: Shared, run: RunFolder) -> StudyComma
     path = run.path / "plan.json"
     if path.exists():
         return _apply(settings, read_record(path, PLAN_ADVICE)["epochs"])
+    shared = plan.mains[0].shared
     labelled, unlabeled = _measure(settings, shared)
+    # How often the whole training set is gone through for each epoch that the settings ask for.
+    passes = sum(with_share(settings.supervised, one.share).epochs * one.share for one in plan.all)
+    labelled *= passes / settings.supervised.epochs
+    unlabeled *= sum(one.pretrains for one in plan.all)
     epochs = {
         "supervised": settings.supervised.epochs,
         "finetune": settings.finetune.epochs,
@@ -33,23 +40,29 @@ def fitted(settings: StudyCommand, shared: Shared, run: RunFolder) -> StudyComma
     }
     if settings.minutes is not None:
         seconds = settings.minutes * 60 * (1 - RESERVE)
-        wanted = labelled * (epochs["supervised"] + epochs["finetune"])
+        wanted = labelled * _labelled_epochs(settings, epochs)
         scale = min(1.0, LABELLED_SHARE * seconds / wanted)
         for stage in ("supervised", "finetune"):
             epochs[stage] = max(1, int(epochs[stage] * scale))
-        rest = seconds - labelled * (epochs["supervised"] + epochs["finetune"])
+        rest = seconds - labelled * _labelled_epochs(settings, epochs)
         epochs["pretrain"] = max(1, min(epochs["pretrain"], int(rest / unlabeled)))
-    total = labelled * (epochs["supervised"] + epochs["finetune"]) + unlabeled * epochs["pretrain"]
+    total = labelled * _labelled_epochs(settings, epochs) + unlabeled * epochs["pretrain"]
     total /= 1 - RESERVE
     if shared.engine.is_first:
         limit = "" if settings.minutes is None else f", fitted to {settings.minutes:g} minutes"
+        times = f"{len(plan.all)} times: " if len(plan.all) > 1 else ""
         say(
-            f"study: about {duration(total)} in all{limit}: {epochs['supervised']} epochs of the baseline, "
+            f"study: about {duration(total)} in all{limit}: {times}{epochs['supervised']} epochs of the baseline, "
             f"{epochs['pretrain']} of SimCLR, {epochs['finetune']} of fine-tuning"
         )
         if settings.minutes is not None:
             write_json(path, {"epochs": epochs, "estimated_seconds": total})
     return _apply(settings, epochs)
+
+
+def _labelled_epochs(settings: StudyCommand, epochs: dict[str, int]) -> int:
+    """Epochs over labelled images of one comparison and of the trials of tuning."""
+    return epochs["supervised"] * (1 + settings.tune) + epochs["finetune"] * (1 + settings.tune + settings.sgd_probe)
 
 
 def _apply(settings: StudyCommand, epochs: dict[str, int]) -> StudyCommand:

@@ -12,13 +12,15 @@ import numpy.typing as npt
 from twoviews.dataset.images import ImageSet, evenly_spaced
 from twoviews.errors import CheckpointError
 from twoviews.evaluation.classification import confusion_counts, macro_f1, per_class_scores
-from twoviews.evaluation.knn import KNN
+from twoviews.evaluation.knn import KNN, ProtocolPredictions, protocol_predictions
 from twoviews.evaluation.maps import pca_map, tsne_map
-from twoviews.evaluation.significance import mcnemar_exact, paired_bootstrap, wilson_interval
+from twoviews.evaluation.seeds import difference_over_seeds, mean_over_seeds
 from twoviews.files import read_json
 from twoviews.settings import TestCommand
+from twoviews.stages.feature_maps import map_quality_figures
+from twoviews.stages.feature_probes import protocol_rows
 from twoviews.stages.features import Features, extract, save_features, save_maps
-from twoviews.stages.folders import newest_run
+from twoviews.stages.folders import backbone_file, newest_run
 from twoviews.stages.models import load_classifier
 from twoviews.stages.probe_files import load_probe
 from twoviews.stages.setup import (
@@ -27,14 +29,22 @@ from twoviews.stages.setup import (
     new_backbone,
     prepare_alone,
 )
-from twoviews.stages.test_files import write_pictures, write_tables
+from twoviews.stages.test_files import write_index, write_pictures, write_tables
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.settings_file import load_settings
 from twoviews.trainers.test import head_probabilities
 
-CI_METHOD = "Wilson score over test images"
-PAIRED_METHOD = "paired bootstrap over test images, 10,000 resamples, for this pair of models"
-ORDER = ("supervised", "finetuned", "imagenet_finetuned", "linear_probe", "knn", "random_init_linear_probe")
+FOLDERS = {
+    "supervised": "supervised",
+    "finetuned": "finetune",
+    "imagenet_finetuned": "imagenet",
+    "sgd_probe": "sgd_probe",
+}
+ORDER = (
+    *("supervised", "finetuned", "imagenet_finetuned", "linear_probe", "sgd_probe", "knn"),
+    "random_init_linear_probe",
+)
 MAP_IMAGES = 5_000  # test images in the maps; more are sampled evenly
 
 
@@ -50,6 +60,7 @@ class Scores:
 
     probabilities: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     features: dict[str, Features] = field(default_factory=dict)
+    knn_protocols: list[ProtocolPredictions] = field(default_factory=list)
     val_top1: dict[str, float | None] = field(default_factory=dict)
 
 
@@ -75,8 +86,7 @@ def _score(tested: Path, test: ImageSet, settings: TestCommand, shared: Shared) 
     """Probabilities and features of every model; reads pixels alone."""
     scores = Scores()
     images = test.without_labels()
-    folders = {"supervised": "supervised", "finetuned": "finetune", "imagenet_finetuned": "imagenet"}
-    places = {model: tested / folder for model, folder in folders.items()}
+    places = {model: tested / folder for model, folder in FOLDERS.items()}
     if (tested / "models/classifier.safetensors").exists():
         places = {"supervised" if tested.name.startswith("supervised") else "finetuned": tested}
     for model, folder in places.items():
@@ -85,21 +95,20 @@ def _score(tested: Path, test: ImageSet, settings: TestCommand, shared: Shared) 
             classifier, _about = load_classifier(file, shared.splits.class_names)
             shared.engine.to_device(classifier)
             features = extract(classifier.backbone, images, shared)
-            scores.features[model] = features
+            if model != "sgd_probe":  # its features are the pretrained ones
+                scores.features[model] = features
             scores.probabilities[model] = head_probabilities(classifier, features)
             scores.val_top1[model] = read_json(folder / "results.json").get("val_top1")
     checked = tested / "features"
     if (checked / "results.json").exists():
-        _score_probes(checked, tested / "pretrain", images, settings, shared, scores)
+        _score_probes(checked, images, settings, shared, scores)
     return scores
 
 
-def _score_probes(
-    checked: Path, pretrained: Path, images: ImageSet, settings: TestCommand, shared: Shared, scores: Scores
-) -> None:
+def _score_probes(checked: Path, images: ImageSet, settings: TestCommand, shared: Shared, scores: Scores) -> None:
     """Linear probe and kNN on the pretrained backbone, linear probe on the randomly initialised one."""
     found = read_json(checked / "results.json")
-    weights = {"random_init": None, "pretrained": str(pretrained / "models/backbone.safetensors")}
+    weights = {"random_init": None, "pretrained": str(_pretrained(checked))}
     for model, init in weights.items():
         backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
         scores.features[model] = extract(shared.engine.to_device(backbone), images, shared)
@@ -118,6 +127,13 @@ def _score_probes(
     knn = KNN.of(bank, labels, classes, found["knn"]["k"], found["knn"]["temperature"])
     scores.probabilities["knn"] = knn.scores(scores.features["pretrained"]).astype(np.float32)
     scores.val_top1["knn"] = found["knn"]["val_top1"]
+    scores.knn_protocols = protocol_predictions(bank, labels, classes, scores.features["pretrained"])
+
+
+def _pretrained(checked: Path) -> Path:
+    """Weights of the backbone that a feature check was of: beside it in a study, or where its settings say."""
+    beside = checked.with_name("pretrain") / "models/backbone.safetensors"
+    return beside if beside.exists() else backbone_file(Path(load_settings(checked / "settings.yaml")["run"]))
 
 
 def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Shared, run: RunFolder) -> None:
@@ -130,21 +146,20 @@ def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Share
         for model in ORDER
         if model in predictions
     }
+    correct = {model: predictions[model] == labels for model in models}
     comparison: dict[str, Any] = {}
-    if "supervised" in predictions and "finetuned" in predictions:
-        comparison["finetuned_minus_supervised"] = compare(
-            predictions["finetuned"] == labels, predictions["supervised"] == labels, settings.seed
-        )
-    drawn = evenly_spaced(len(test), MAP_IMAGES)
-    maps: dict[str, Any] = {}
-    for model, features in scores.features.items():
-        save_features(run.path / f"features-{model}.npy", features)
-        maps[f"{model}_pca"] = pca_map(features[drawn])[0]
-        maps[f"{model}_tsne"] = tsne_map(features[drawn], seed=settings.seed, threads=shared.engine.threads).points
-    save_maps(run.path / "maps.npz", maps)
-    write_tables(run.path, test, names, scores.probabilities, drawn)
-    write_pictures(run, test, models, names)
-    run.finish({"models": models, "comparison": comparison})
+    if {"supervised", "finetuned"} <= set(correct):
+        difference = difference_over_seeds(correct["finetuned"][None], correct["supervised"][None], seed=settings.seed)
+        comparison["finetuned_minus_supervised"] = difference.as_record()
+    write_tables(run.path, test, names, scores.probabilities, correct)
+    more: dict[str, Any] = {}
+    if scores.knn_protocols:
+        more["knn_protocols"] = protocol_rows(scores.knn_protocols, labels, "test_top1")
+    if settings.maps:
+        shown = predictions.get("finetuned", next(iter(predictions.values())))
+        more["map_quality"] = _write_maps(scores, test, shown, settings, shared, run)
+        write_pictures(run, test, models, names)
+    run.finish({"models": models, "comparison": comparison, **more})
     for model, figures in models.items():
         low, high = figures["ci95"]
         say(f"test: {model:<25} {figures['test_top1']:.1%}  (95 % interval {low:.1%} to {high:.1%})")
@@ -154,17 +169,10 @@ def _figures(
     labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], names: list[str], val_top1: float | None
 ) -> dict[str, Any]:
     counts = confusion_counts(labels, predicted, len(names))
-    right = int((predicted == labels).sum())
-    top1 = right / len(labels)
-    low, high = wilson_interval(right, len(labels))
     return {
         "val_top1": val_top1,
-        "test_top1": top1,
+        **mean_over_seeds((predicted == labels)[None]).as_record(),
         "macro_f1": macro_f1(counts),
-        "std": None,
-        "ci95": [low, high],
-        "ci95_method": CI_METHOD,
-        "per_seed": [top1],
         "confusion": counts.tolist(),
         "per_class": [
             {"class": name, "precision": s.precision, "recall": s.recall, "f1": s.f1, "images": s.images}
@@ -173,14 +181,23 @@ def _figures(
     }
 
 
-def compare(correct_a: npt.NDArray[np.bool_], correct_b: npt.NDArray[np.bool_], seed: int) -> dict[str, Any]:
-    """Model a minus model b on the same test images, in percentage points."""
-    points, low, high = paired_bootstrap(correct_a, correct_b, seed=seed)
-    p = mcnemar_exact(correct_a, correct_b)
-    return {
-        "points": points,
-        "ci95": [low, high],
-        "ci95_method": PAIRED_METHOD,
-        "mcnemar_p": p,
-        "mcnemar_p_per_seed": [p],
-    }
+def _write_maps(
+    scores: Scores,
+    test: ImageSet,
+    predictions: npt.NDArray[np.int64],
+    settings: TestCommand,
+    shared: Shared,
+    run: RunFolder,
+) -> dict[str, Any]:
+    """Features of every backbone, their maps, and what is needed to show the images in them; how far maps can be
+    believed."""
+    assert test.labels is not None
+    drawn = evenly_spaced(len(test), MAP_IMAGES)
+    maps: dict[str, Any] = {}
+    for model, features in scores.features.items():
+        save_features(run.path / f"features-{model}.npy", features)
+        maps[f"{model}_pca"] = pca_map(features[drawn])[0]
+        maps[f"{model}_tsne"] = tsne_map(features[drawn], seed=settings.seed, threads=shared.engine.threads).points
+    save_maps(run.path / "maps.npz", maps)
+    write_index(run.path, test, list(shared.splits.class_names), predictions, drawn)
+    return map_quality_figures({m: f[drawn] for m, f in scores.features.items()}, maps, test.labels[drawn])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from twoviews.dataset.images import ImageSet
 from twoviews.evaluation.classification import confusion_rates
-from twoviews.files import write_bytes, write_csv, write_json
+from twoviews.files import write_atomically, write_bytes, write_csv, write_json
 from twoviews.report.confusion import confusion_difference, confusion_matrix
 from twoviews.report.style import save
 from twoviews.report.words import model_name
@@ -27,9 +27,9 @@ def write_tables(
     test: ImageSet,
     names: list[str],
     probabilities: dict[str, npt.NDArray[np.float32]],
-    drawn: npt.NDArray[np.int64],
+    correct: dict[str, npt.NDArray[np.bool_]],
 ) -> None:
-    """predictions.csv of all images; index.csv and thumbnails of the ``drawn`` ones, which are in the maps."""
+    """predictions.csv, and correct.npz: of each model, whether it was right, to be compared over seeds."""
     assert test.labels is not None
     header = ["id", "file", "label"]
     for model in probabilities:
@@ -42,7 +42,19 @@ def write_tables(
             row += [names[predicted[model][i]], f"{p[i].max():.4f}"]
         rows.append(row)
     write_csv(folder / "predictions.csv", header, rows)
-    shown = predicted.get("finetuned", next(iter(predicted.values())))
+    right: dict[str, Any] = dict(correct)
+    write_atomically(folder / "correct.npz", lambda stream: np.savez_compressed(stream, **right))
+
+
+def write_index(
+    folder: Path,
+    test: ImageSet,
+    names: list[str],
+    shown: npt.NDArray[np.int64],
+    drawn: npt.NDArray[np.int64],
+) -> None:
+    """index.csv and thumbnails of the ``drawn`` images, which are in the maps; ``shown``: predictions of all."""
+    assert test.labels is not None
     write_csv(
         folder / "index.csv",
         ["id", "split", "file", "label", "prediction"],

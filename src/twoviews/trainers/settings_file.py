@@ -25,7 +25,7 @@ FREE = {
     "device": "where it computes; recorded, and a start elsewhere warns",
     "devices": "as device; the batch must stay as large, which is checked when training begins",
     "threads": "as device",
-    "data_root": "where stl10 and cifar10 lie; the images are compared by their pixels",
+    "data_root": "where STL10 and CIFAR-10 lie; the images are compared by their pixels",
     "cache": "where decoded images lie; the images are compared by their pixels",
     "max_bad": "decides only whether a run begins, not which images it takes",
     "checkpoint_minutes": "how often it saves, which changes no bit",

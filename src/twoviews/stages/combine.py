@@ -1,0 +1,105 @@
+"""From each seed's test to a study's figures: means with intervals, and the comparison paired by seed and image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twoviews.evaluation.classification import per_class_scores
+from twoviews.evaluation.label_savings import CurvePoint, label_savings
+from twoviews.evaluation.seeds import difference_over_seeds, mean_over_seeds
+from twoviews.files import read_json
+
+CURVE_MODELS = ("supervised", "linear_probe", "finetuned")
+
+
+def combined(folders: Sequence[Path], seed: int, repeats: str = "seeds") -> dict[str, Any]:
+    """``models`` and ``comparison`` over the test stages of several seeds.
+
+    Args:
+        folders: of the test stages, one for each seed, on the same test images.
+        seed: of what is drawn for a bootstrap.
+        repeats: what the folders are, for the methods' names: "seeds" or "folds".
+    """
+    parts = [read_json(folder / "results.json") for folder in folders]
+    if len(parts) == 1:
+        return {"models": parts[0]["models"], "comparison": parts[0]["comparison"]}
+    correct = [load_correct(folder) for folder in folders]
+    models = {
+        model: _model([part["models"][model] for part in parts], np.stack([found[model] for found in correct]), repeats)
+        for model in parts[0]["models"]
+    }
+    comparison: dict[str, Any] = {}
+    if {"supervised", "finetuned"} <= set(models):
+        after, before = (np.stack([found[model] for found in correct]) for model in ("finetuned", "supervised"))
+        comparison["finetuned_minus_supervised"] = difference_over_seeds(
+            after, before, seed=seed, repeats=repeats
+        ).as_record()
+    return {"models": models, "comparison": comparison}
+
+
+def load_correct(folder: Path) -> dict[str, npt.NDArray[np.bool_]]:
+    """Of each model, (N,) whether it classified each test image correctly."""
+    with np.load(folder / "correct.npz", allow_pickle=False) as file:
+        return {model: file[model].astype(bool) for model in file.files}
+
+
+def _model(seeds: Sequence[dict[str, Any]], correct: npt.NDArray[np.bool_], repeats: str) -> dict[str, Any]:
+    """One model's figures over seeds: means, and the sum of the confusion matrices."""
+    counts = np.sum([one["confusion"] for one in seeds], axis=0)
+    names = [row["class"] for row in seeds[0]["per_class"]]
+    values = [one["val_top1"] for one in seeds]
+    return {
+        "val_top1": None if None in values else float(np.mean(values)),
+        **mean_over_seeds(correct, repeats=repeats).as_record(),
+        "macro_f1": float(np.mean([one["macro_f1"] for one in seeds])),
+        "confusion": counts.tolist(),
+        "per_class": [
+            {"class": name, "precision": s.precision, "recall": s.recall, "f1": s.f1, "images": s.images}
+            for name, s in zip(names, per_class_scores(counts), strict=True)
+        ],
+    }
+
+
+def curve_point(figures: dict[str, Any], counts: dict[str, int], **more: Any) -> dict[str, Any]:
+    """A row of the label curve, or of the folds: what was compared on how many labels."""
+    keys = ("test_top1", "std", "ci95", "per_seed")
+    shown = [model for model in (*CURVE_MODELS, "sgd_probe") if model in figures["models"]]
+    return {
+        **more,
+        "labels": counts["train"] + counts["val"],
+        "train": counts["train"],
+        "val": counts["val"],
+        "models": {model: {key: figures["models"][model][key] for key in keys} for model in shown},
+        "comparison": figures["comparison"].get("finetuned_minus_supervised"),
+    }
+
+
+def savings(curve: Sequence[tuple[int, Sequence[Path]]]) -> dict[str, Any] | None:
+    """How many labels pretraining saves, read off a label curve; None where there is no curve.
+
+    Args:
+        curve: number of labels, and the test stages of its seeds, for each point.
+    """
+    points = []
+    for labels, folders in curve:
+        correct = [load_correct(folder) for folder in folders]
+        baseline, finetuned = (np.stack([found[model] for found in correct]) for model in ("supervised", "finetuned"))
+        points.append(CurvePoint(labels, baseline, finetuned))
+    found = label_savings(points)
+    return None if found is None else found.as_record()
+
+
+def over_folds(folders: Sequence[Path], seed: int) -> dict[str, Any]:
+    """Mean and standard deviation over folds: of each model, and of the paired difference."""
+    figures = combined(folders, seed, "folds")
+    keys = ("test_top1", "std", "ci95", "ci95_method")
+    return {
+        "folds": len(folders),
+        "models": {model: {key: found[key] for key in keys} for model, found in figures["models"].items()},
+        "comparison": figures["comparison"].get("finetuned_minus_supervised"),
+    }

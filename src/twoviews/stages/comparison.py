@@ -1,0 +1,126 @@
+"""One comparison of a study: baseline, probes and fine-tuning on the same labels, from one pretraining, then the test.
+
+A study makes it once; with more seeds, fewer labels or folds it makes it again in folders of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twoviews.settings import (
+    FeaturesCommand,
+    FinetuneCommand,
+    FinetuneSettings,
+    LabelSettings,
+    Settings,
+    StudyCommand,
+    SupervisedCommand,
+    TestCommand,
+    TrainingSettings,
+    stage_settings,
+)
+from twoviews.stages.classify import run_finetune, run_supervised
+from twoviews.stages.features import run_features
+from twoviews.stages.plan import with_epochs
+from twoviews.stages.setup import Shared, settings_for
+from twoviews.stages.test import run_test
+
+Work = Callable[[], Path]
+
+MOST_EPOCHS = 10  # times as many as with all labels, however few there are
+
+# The probe of papers that train one by SGD: crops and flips, no other augmentation, no weight decay.
+SGD_PROBE: dict[str, Any] = {
+    "freeze_backbone": True,
+    "probe_start": False,
+    "head_layers": 0,
+    "base_lr": 1.0,
+    "weight_decay": 0.0,
+    "jitter": 0.0,
+    "grayscale": 0.0,
+    "blur": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Where a comparison lies, whose seed it has, and on which images and labels it is made.
+
+    Attributes:
+        folder: its run folders are in it.
+        seed: of splits, initial weights, order and views.
+        shared: engine, and the splits with the labels that it may use.
+        pretrained: run folder of the pretraining that fine-tuning and probes start from.
+        labels: what ``LabelSettings`` say; empty for all labels.
+        share: of the labels that there are, in (0, 1].
+    """
+
+    folder: Path
+    seed: int
+    shared: Shared
+    pretrained: Path
+    labels: dict[str, Any] = field(default_factory=dict)
+    share: float = 1.0
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has all labels: then it has the maps and pictures too."""
+        return not self.labels
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the pretraining is its own, and not another's."""
+        return self.pretrained.parent == self.folder
+
+
+def baseline_stage(settings: StudyCommand, one: Comparison) -> tuple[str, Work]:
+    """The stage that needs no pretraining."""
+    part = with_share(settings.supervised, one.share)
+    command = stage_command(settings, one, SupervisedCommand, part, "supervised")
+    return "supervised", lambda: run_supervised(command, one.shared)
+
+
+def pretrained_stages(settings: StudyCommand, one: Comparison) -> list[tuple[str, Work]]:
+    """Name of each stage after pretraining, and what runs it, in order."""
+    finetune = with_share(settings.finetune, one.share)
+    features = settings.features.model_copy(update={"maps": settings.features.maps and one.whole})
+
+    def tuned_from(part: FinetuneSettings, stage: str, **origin: Any) -> tuple[str, Work]:
+        command = stage_command(settings, one, FinetuneCommand, part, stage, **origin)
+        return stage, lambda: run_finetune(command, one.shared)
+
+    origin = {"run": one.pretrained, "init": None}
+    checked = stage_command(settings, one, FeaturesCommand, features, "features", **origin)
+    tested = stage_command(settings, one, TestCommand, None, "test", run=one.folder, init=None, maps=features.maps)
+    stages: list[tuple[str, Work]] = [
+        ("features", lambda: run_features(checked, one.shared)),
+        tuned_from(finetune, "finetune", **origin),
+    ]
+    if settings.with_imagenet and one.whole:
+        stages.append(tuned_from(finetune, "imagenet", init="timm"))
+    if settings.sgd_probe:
+        stages.append(tuned_from(finetune.model_copy(update=SGD_PROBE), "sgd_probe", **origin))
+    return [*stages, ("test", lambda: run_test(tested, one.shared))]
+
+
+def stage_command(
+    settings: StudyCommand, one: Comparison, kind: type[Settings], part: Settings | None, stage: str, **more: Any
+) -> Any:
+    """A stage's own settings, which start it again by themselves."""
+    parts = [settings] if part is None else [settings, part]
+    labels = {**dict.fromkeys(LabelSettings.model_fields), **one.labels}
+    fixed = {**settings_for(settings), "seed": one.seed, **{k: v for k, v in labels.items() if k in kind.model_fields}}
+    return stage_settings(kind, *parts, **{**fixed, "out": one.folder / stage, "minutes": None, **more})
+
+
+def with_share(part: TrainingSettings, share: float) -> Any:
+    """The settings for a share of the labels: so many more epochs that training still gets somewhere.
+
+    Epochs grow as one over the square root of the share, and at most ``MOST_EPOCHS`` times: with the epochs of all
+    labels a tenth of them would be trained for a tenth of the steps, and the baseline would lose for that alone.
+    """
+    factor = min(MOST_EPOCHS, share**-0.5)
+    return with_epochs(part, max(1, round(part.epochs * factor)))

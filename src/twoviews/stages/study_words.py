@@ -1,0 +1,60 @@
+"""What a study did, in sentences that go with its numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from twoviews.settings import StudyCommand
+from twoviews.stages.study_layout import Layout
+
+
+def protocol(settings: StudyCommand, plan: Layout) -> str:
+    """The protocol of every figure in results.json."""
+    splits = plan.mains[0].shared.splits
+    counts = splits.counts
+    labels = counts["train"] + counts["val"]
+    copies = (
+        "copies of test and validation images stayed where they were (--keep-leaks)"
+        if settings.keep_leaks
+        else f"exact{' and near' if settings.drop_near else ''} copies of test and validation images were taken out of "
+        "the training side first"
+    )
+    sentences = [
+        f"{labels:,} labelled images, {counts['val']:,} of them held out for validation; pretraining on "
+        f"{counts['unlabeled']:,} images without labels; {copies}.",
+        f"Baseline and fine-tuned model: {settings.backbone}, trained on the same {counts['train']:,} images for "
+        f"{settings.supervised.epochs} and {settings.finetune.epochs} epochs.",
+    ]
+    if len(plan.mains) > 1:
+        sentences.append(_seeds(settings, plan))
+    if plan.budgets:
+        sentences.append(
+            "With fewer labels: nested, stratified parts of the same labelled images, the same for every model, "
+            "validation counted among them; epochs grow as one over the square root of the part, and the pretraining "
+            "is the same."
+        )
+    if plan.folds:
+        sentences.append(
+            f"Folds: each of the {len(plan.folds)} official folds trains whole; validation images outside it choose "
+            "nothing."
+        )
+    return " ".join([*sentences, "Test labels chose nothing: they were opened by the test stages alone."])
+
+
+def _seeds(settings: StudyCommand, plan: Layout) -> str:
+    text = f"{len(plan.mains)} seeds, each with its own validation split, initial weights, order and views"
+    if settings.pretrain_seeds:
+        return f"{text}, and its own pretraining."
+    text += "; all start from one pretraining"
+    first = plan.mains[0].shared.splits.unlabeled
+    seen = 0
+    for one in plan.mains[1:]:
+        val = one.shared.splits.val
+        if val.pixels is first.pixels:
+            seen = max(seen, int(np.isin(val.rows, first.rows).sum()))
+    if seen:
+        text += (
+            f", which has seen up to {seen:,} of a later seed's validation images without their labels; test images "
+            "it has not"
+        )
+    return f"{text}."
