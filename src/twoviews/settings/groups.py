@@ -193,6 +193,14 @@ class FinetuneSettings(ClassifierSettings):
     )
     probe_start: bool = Field(False, description="start the head as the linear probe that features/ chose")
 
+    @compares
+    def _one_head(self) -> None:
+        if self.head_layers and self.probe_start:
+            raise ValueError(
+                f"--head-layers {self.head_layers} and --probe-start: the probe sits on the backbone's features, not on "
+                "these layers; give one of them"
+            )
+
 
 class FeatureSettings(Settings):
     """The feature quality check."""
