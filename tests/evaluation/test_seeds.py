@@ -214,7 +214,7 @@ FAST = ("seeds alike", "seeds as much as images", "seeds dominate", "models of a
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("name", FAST)
 def test_intervals_of_several_seeds_hold_the_truth_in_95_percent_of_studies(coverage, name, seeds):
-    _, ours, mean = coverage.several(coverage.WORLDS[name], 2_000, seeds, 250, seed=1)
+    _, ours, mean = coverage.several(coverage.WORLDS[name], 2_000, seeds, 200, seed=1)
     assert 0.93 <= ours <= 0.97
     assert 0.93 <= mean <= 0.97
 
@@ -222,7 +222,7 @@ def test_intervals_of_several_seeds_hold_the_truth_in_95_percent_of_studies(cove
 def test_intervals_of_one_seed_hold_the_truth_of_their_pair(coverage):
     for name in ("seeds alike", "seeds dominate"):
         studies = coverage.simulate(coverage.WORLDS[name], 2_000, 1, 500, seed=1)
-        of_pair, of_model = coverage.covered_by_one_seed(studies, resamples=400)
+        of_pair, of_model = coverage.covered_by_one_seed(studies, resamples=200)
         assert 0.93 <= of_pair <= 0.97
         assert 0.93 <= of_model <= 0.97
 
@@ -232,7 +232,7 @@ def test_intervals_of_one_seed_hold_the_truth_of_their_pair(coverage):
 def test_intervals_hold_the_truth_in_every_world(coverage, seeds):
     for name, world in coverage.WORLDS.items():
         if seeds == 1:
-            found = coverage.covered_by_one_seed(coverage.simulate(world, 2_000, 1, 500, seed=2))
+            found = coverage.covered_by_one_seed(coverage.simulate(world, 2_000, 1, 500, seed=2), resamples=2_000)
         else:
             found = np.mean([coverage.several(world, 500, seeds, 500, seed=s)[1:] for s in range(8)], axis=0)
         assert np.all((np.array(found) >= 0.93) & (np.array(found) <= 0.97)), (name, found)

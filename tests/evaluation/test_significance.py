@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from twoviews.errors import DataError, SettingsError
-from twoviews.evaluation.significance import mcnemar_exact, paired_bootstrap, wilson_interval
+from twoviews.evaluation.significance import bootstrap_intervals, mcnemar_exact, paired_bootstrap, wilson_interval
 
 
 def outcomes(both, only_a, only_b, neither):
@@ -58,6 +58,14 @@ def test_bootstrap_is_antisymmetric_in_its_models_seeded_and_wider_at_a_higher_l
 def test_bootstrap_of_models_that_never_or_always_differ():
     assert paired_bootstrap(*outcomes(5, 0, 0, 5)) == (0.0, 0.0, 0.0)
     assert paired_bootstrap(*outcomes(0, 4, 0, 0)) == (100.0, 100.0, 100.0)
+
+
+def test_bootstrap_of_many_pairs_is_that_of_each():
+    counts = np.array([[60, 40, 400], [12, 30, 458]])
+    low, high = bootstrap_intervals(counts)
+    for row, *ends in zip(counts, low, high, strict=True):
+        _, *expected = paired_bootstrap(*outcomes(200, row[0], row[1], row[2] - 200))
+        np.testing.assert_allclose(ends, expected, atol=0.21)  # one image is a fifth of a point
 
 
 @pytest.mark.parametrize(("correct", "images"), [(0, 10), (10, 10), (1, 1), (37, 50), (812, 1_000)])
