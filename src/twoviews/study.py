@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from twoviews.stages.setup import Shared, in_run_folder, new_backbone, say_count
 from twoviews.stages.study_layout import Layout, layout, prepare_seeds
 from twoviews.stages.study_plan import fitted
 from twoviews.stages.study_words import protocol
+from twoviews.stages.tune import Sweep
+from twoviews.stages.tune_space import Kind
 from twoviews.trainers.progress import duration, say
 from twoviews.trainers.run_folder import RunFolder
 
@@ -49,17 +53,20 @@ def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
         say_counts(seeds[0].splits)
     plan = layout(settings, seeds, run.path)
     settings = fitted(settings, plan, run)
+    sweep = Sweep(settings, plan.mains[0])
     for one in plan.all:
-        if is_first and one is not plan.mains[0]:
+        first = one is plan.mains[0]
+        if is_first and not first:
             say(f"study: {one.folder.relative_to(run.path)}, seed {one.seed}, {len(one.shared.splits.train):,} images")
-        for stage, work in [
-            baseline_stage(settings, one),
-            *_pretraining(settings, one),
-            *pretrained_stages(settings, one),
-        ]:
-            _timed(one.folder / stage, work, run, is_first)
+        if first:
+            settings = _tuned("supervised", sweep, settings, run, is_first)
+        stages = [baseline_stage(settings, one), *_pretraining(settings, one)]
+        _timed(stages, one, run, is_first)
+        if first:
+            settings = _tuned("finetune", sweep, settings, run, is_first)
+        _timed(pretrained_stages(settings, one), one, run, is_first)
     if is_first:
-        run.finish(_results(settings, plan, run))
+        run.finish(_results(settings, plan, sweep, run))
         _report(run.path)
 
 
@@ -80,29 +87,50 @@ def _report(path: Path) -> None:
     say(f"report: {page}")
 
 
-def _timed(folder: Path, work: Work, run: RunFolder, is_first: bool) -> None:
-    """Run a stage and add its wall-clock seconds to seconds.json, over all the times it was started."""
-    name = folder.relative_to(run.path).as_posix()
-    done = (folder / "results.json").exists()
+def _tuned(kind: Kind, sweep: Sweep, settings: StudyCommand, run: RunFolder, is_first: bool) -> StudyCommand:
+    """The settings with the recipe that the sweep of this kind chooses; as they are without ``--tune``."""
+    if not settings.tune:
+        return settings
+    with _clock(f"tune/{kind}", run, is_first):
+        return sweep.tuned(kind, settings)
+
+
+def _timed(stages: list[tuple[str, Work]], one: Comparison, run: RunFolder, is_first: bool) -> None:
+    """Run a comparison's stages; what was done already takes no time."""
+    for stage, work in stages:
+        results = one.folder / stage / "results.json"
+        if results.exists():
+            work()
+            continue
+        name = results.parent.relative_to(run.path).as_posix()
+        with _clock(name, run, is_first):
+            work()
+
+
+@contextmanager
+def _clock(name: str, run: RunFolder, is_first: bool) -> Iterator[None]:
+    """Add the wall-clock seconds of this block to those in seconds.json, over all the times it was started."""
     path = run.path / "seconds.json"
     seconds = read_record(path, "delete it, and times are counted from now on") if path.exists() else {}
     started = time.monotonic()
+    finished = False
     try:
-        work()
+        yield
+        finished = True
     finally:
-        if not done and is_first:
+        if is_first:
             seconds[name] = seconds.get(name, 0.0) + time.monotonic() - started
             write_json(path, seconds)
-            if (folder / "results.json").exists():
+            if finished:
                 say(f"{name}: done in {duration(seconds[name])}")
 
 
-def _results(settings: StudyCommand, plan: Layout, run: RunFolder) -> dict[str, Any]:
+def _results(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder) -> dict[str, Any]:
     """results.json of the study, put together from its stages'."""
     first = plan.mains[0]
     seconds: dict[str, float] = defaultdict(float)
     for name, spent in read_json(run.path / "seconds.json").items():
-        seconds[name.rpartition("/")[2]] += spent
+        seconds["tune" if name.startswith("tune/") else name.rpartition("/")[2]] += spent
     whole = _over_seeds(plan.mains)
     points = [*plan.budgets, plan.mains] if plan.budgets else []
     curve = [_point(point) for point in points]
@@ -118,6 +146,7 @@ def _results(settings: StudyCommand, plan: Layout, run: RunFolder) -> dict[str, 
         "label_savings": savings([(row["labels"], _tests(point)) for row, point in zip(curve, points, strict=True)]),
         "folds": folds,
         "folds_summary": over_folds(_tests(plan.folds), first.seed) if folds else None,
+        "tuning": sweep.results() if settings.tune else None,
         "features": _features(first.folder),
         "speed": {
             "pretrain_images_per_second": read_json(first.pretrained / "results.json")["images_per_second"],

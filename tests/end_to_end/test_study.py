@@ -50,6 +50,7 @@ EXPECTED = {
     "test": {
         *RUN,
         "predictions.csv",
+        "correct.npz",
         "index.csv",
         "maps.npz",
         "per_class.csv",
@@ -109,8 +110,8 @@ def test_results_follow_the_schema(study):
     results = json.loads((study / "results.json").read_text())
     assert results["schema"] == 1
     assert set(results) == {
-        *("schema", "protocol", "data", "seeds", "models", "comparison", "label_curve", "folds"),
-        *("features", "speed", "seconds"),
+        *("schema", "protocol", "data", "seeds", "pretrain_seeds", "models", "comparison"),
+        *("label_curve", "label_savings", "folds", "folds_summary", "tuning", "features", "speed", "seconds"),
     }
     assert results["data"]["counts"] == {"unlabeled": 96, "train": 54, "val": 6, "test": 48}
     assert results["data"]["classes"] == sorted(CLASSES)

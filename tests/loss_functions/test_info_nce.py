@@ -11,8 +11,11 @@ from torch import Tensor
 from twoviews.loss_functions.info_nce import info_nce
 
 
-def paper(z: Tensor, temperature: float) -> tuple[float, float]:
-    """Equation 1 of Chen et al. 2020, number by number: the mean loss, and the share of anchors that are right."""
+def paper(z: Tensor, temperature: float, decoupled: bool = False) -> tuple[float, float]:
+    """Equation 1 of Chen et al. 2020, number by number: the mean loss, and the share of anchors that are right.
+
+    Decoupled, it is L_DC of Yeh et al. 2022, section 3: the sum is over the negatives alone.
+    """
     rows = z.double().tolist()
     count = len(rows)
 
@@ -24,7 +27,7 @@ def paper(z: Tensor, temperature: float) -> tuple[float, float]:
     for i in range(count):
         j = i + count // 2 if i < count // 2 else i - count // 2
         others = {k: similarity(rows[i], rows[k]) for k in range(count) if k != i}
-        denominator = sum(math.exp(s / temperature) for s in others.values())
+        denominator = sum(math.exp(s / temperature) for k, s in others.items() if not (decoupled and k == j))
         losses.append(-math.log(math.exp(others[j] / temperature) / denominator))
         right += max(others, key=lambda k: others[k]) == j
     return sum(losses) / count, right / count
@@ -41,18 +44,26 @@ def projections(images: int, width: int, seed: int = 0, dtype: torch.dtype = tor
 @pytest.mark.parametrize("images", [2, 3, 8])
 @pytest.mark.parametrize("width", [2, 5, 16])
 @pytest.mark.parametrize("temperature", [0.05, 0.5, 1.0, 7.0])
-def test_it_is_the_paper_s_equation(images: int, width: int, temperature: float) -> None:
+def test_it_is_the_paper_s_equation(images: int, width: int, temperature: float, decoupled: bool) -> None:
     z = projections(images, width, seed=images * width)
-    loss, top1 = info_nce(z, temperature)
-    expected_loss, expected_top1 = paper(z, temperature)
-    assert float(loss) == pytest.approx(expected_loss, rel=1e-12)
+    loss, top1 = info_nce(z, temperature, decoupled=decoupled)
+    expected_loss, expected_top1 = paper(z, temperature, decoupled)
+    assert float(loss) == pytest.approx(expected_loss, rel=1e-12, abs=1e-14)
     assert float(top1) == pytest.approx(expected_top1)
 
 
 @pytest.mark.parametrize("images", [2, 5, 64])
-def test_equal_similarities_give_the_log_of_the_number_of_candidates(images: int) -> None:
-    loss, _ = info_nce(torch.ones(2 * images, 7, dtype=torch.float64), 0.3)
-    assert float(loss) == pytest.approx(math.log(2 * images - 1), rel=1e-12)
+def test_equal_similarities_give_the_log_of_the_number_of_candidates(images: int, decoupled: bool) -> None:
+    loss, _ = info_nce(torch.ones(2 * images, 7, dtype=torch.float64), 0.3, decoupled=decoupled)
+    assert float(loss) == pytest.approx(math.log(2 * images - 1 - decoupled), rel=1e-12)
+
+
+def test_decoupled_an_easy_positive_is_pulled_as_hard_as_any_other() -> None:
+    # Views alike and images apart: InfoNCE has next to nothing left to teach (Yeh et al. 2022, section 3).
+    axes = torch.eye(4, dtype=torch.float64)
+    z = torch.cat([axes, axes + 0.1 * axes.roll(1, 0)]).requires_grad_()
+    pulls = [torch.autograd.grad(info_nce(z, 0.05, decoupled=d)[0], z)[0].norm() for d in (False, True)]
+    assert float(pulls[0]) < 1e-4 * float(pulls[1])
 
 
 def test_it_is_symmetric_in_the_two_views() -> None:
@@ -117,7 +128,7 @@ def test_opposite_views_at_a_small_temperature_are_finite() -> None:
 
 
 @pytest.mark.parametrize("parts", [2, 4])
-def test_anchors_in_parts_give_the_whole_loss_and_gradient(parts: int) -> None:
+def test_anchors_in_parts_give_the_whole_loss_and_gradient(parts: int, decoupled: bool) -> None:
     images, temperature = 8, 0.2
     mine = images // parts
     z = projections(images, 6).requires_grad_()
@@ -126,25 +137,26 @@ def test_anchors_in_parts_give_the_whole_loss_and_gradient(parts: int) -> None:
     shares = [torch.cat([first[p * mine : (p + 1) * mine], second[p * mine : (p + 1) * mine]]) for p in range(parts)]
     gathered = torch.cat(shares)
     results = [
-        info_nce(share, temperature, candidates=gathered, first_row=2 * mine * p) for p, share in enumerate(shares)
+        info_nce(share, temperature, candidates=gathered, first_row=2 * mine * p, decoupled=decoupled)
+        for p, share in enumerate(shares)
     ]
     loss = torch.stack([r[0] for r in results]).mean()
     top1 = torch.stack([r[1] for r in results]).mean()
     (gradient,) = torch.autograd.grad(loss, z)
 
-    whole, whole_top1 = info_nce(z, temperature)
+    whole, whole_top1 = info_nce(z, temperature, decoupled=decoupled)
     (whole_gradient,) = torch.autograd.grad(whole, z)
     assert loss.item() == pytest.approx(whole.item(), rel=1e-12)
     assert float(top1) == pytest.approx(float(whole_top1))
     torch.testing.assert_close(gradient, whole_gradient, rtol=1e-10, atol=1e-12)
 
 
-def test_the_gradient_is_the_derivative() -> None:
+def test_the_gradient_is_the_derivative(decoupled: bool) -> None:
     z = projections(3, 4).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: info_nce(x, 0.3)[0], (z,))
+    assert torch.autograd.gradcheck(lambda x: info_nce(x, 0.3, decoupled=decoupled)[0], (z,))
     others = projections(2, 4, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda x, o: info_nce(x, 0.3, candidates=torch.cat([o, x]), first_row=4)[0], (z, others)
+        lambda x, o: info_nce(x, 0.3, candidates=torch.cat([o, x]), first_row=4, decoupled=decoupled)[0], (z, others)
     )
 
 

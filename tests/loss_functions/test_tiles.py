@@ -35,11 +35,13 @@ def with_gradient(loss: Tensor, *inputs: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize(("images", "rows"), [(2, 1), (2, 64), (7, 1), (7, 3), (7, 7), (12, 4), (12, 5), (12, 11)])
 @pytest.mark.parametrize("separate", [False, True], ids=["symmetric", "candidates"])
-def test_it_is_the_dense_form_in_float64(images: int, rows: int, temperature: float, separate: bool) -> None:
+def test_it_is_the_dense_form_in_float64(
+    images: int, rows: int, temperature: float, separate: bool, decoupled: bool
+) -> None:
     z = unit(images, 5, seed=images + 1).requires_grad_()
     c = z.clone() if separate else None
-    loss, top1 = info_nce_in_tiles(z, c, temperature, rows=rows)
-    expected, expected_top1 = info_nce_dense(z, None, temperature)
+    loss, top1 = info_nce_in_tiles(z, c, temperature, rows=rows, decoupled=decoupled)
+    expected, expected_top1 = info_nce_dense(z, None, temperature, decoupled=decoupled)
     for found, right in zip(with_gradient(loss, z), with_gradient(expected, z), strict=True):
         assert distance(found, right) < 1e-10
     assert 0 < float(top1) == float(expected_top1)
@@ -48,11 +50,11 @@ def test_it_is_the_dense_form_in_float64(images: int, rows: int, temperature: fl
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("separate", [False, True], ids=["symmetric", "candidates"])
-def test_float32_is_right_to_five_digits(temperature: float, separate: bool) -> None:
+def test_float32_is_right_to_five_digits(temperature: float, separate: bool, decoupled: bool) -> None:
     z = unit(150, 32, dtype=torch.float32).requires_grad_()
     exact = z.detach().double().requires_grad_()
-    loss, top1 = info_nce_in_tiles(z, z.clone() if separate else None, temperature, rows=64)
-    expected, expected_top1 = info_nce_dense(exact, None, temperature)
+    loss, top1 = info_nce_in_tiles(z, z.clone() if separate else None, temperature, rows=64, decoupled=decoupled)
+    expected, expected_top1 = info_nce_dense(exact, None, temperature, decoupled=decoupled)
     for found, right in zip(with_gradient(loss, z), with_gradient(expected, exact), strict=True):
         assert found.dtype == torch.float32
         assert distance(found, right) < 1e-5
@@ -61,29 +63,31 @@ def test_float32_is_right_to_five_digits(temperature: float, separate: bool) -> 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.3])
 @pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)], ids=["both", "anchors", "candidates"])
-def test_candidates_of_several_processes(temperature: float, wanted: tuple[bool, bool]) -> None:
+def test_candidates_of_several_processes(temperature: float, wanted: tuple[bool, bool], decoupled: bool) -> None:
     # Of 10, 6 and 8 rows; the second process's are the anchors.
     parts = [unit(images, 6, seed=images) for images in (5, 3, 4)]
     anchors, candidates = (
         x.requires_grad_(w) for x, w in zip((parts[1].clone(), torch.cat(parts)), wanted, strict=True)
     )
     inputs = [x for x in (anchors, candidates) if x.requires_grad]
-    expected, expected_top1 = info_nce_dense(anchors, candidates, temperature, first_row=10)
+    expected, expected_top1 = info_nce_dense(anchors, candidates, temperature, first_row=10, decoupled=decoupled)
     right = with_gradient(expected, *inputs)
     for rows in (1, 2, 64):
-        loss, top1 = info_nce_in_tiles(anchors, candidates, temperature, first_row=10, rows=rows)
+        loss, top1 = info_nce_in_tiles(anchors, candidates, temperature, first_row=10, rows=rows, decoupled=decoupled)
         for found, exact in zip(with_gradient(loss, *inputs), right, strict=True):
             assert distance(found, exact) < 1e-10
         assert float(top1) == float(expected_top1)
 
 
 @pytest.mark.parametrize("temperature", [0.015, 0.3])
-def test_the_gradient_is_the_derivative(temperature: float) -> None:
+def test_the_gradient_is_the_derivative(temperature: float, decoupled: bool) -> None:
     z, others = unit(3, 4).requires_grad_(), unit(2, 4, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: info_nce_in_tiles(x, None, temperature, rows=2)[0], (z,))
-    assert torch.autograd.gradcheck(
-        lambda x, o: info_nce_in_tiles(x, torch.cat([o, x]), temperature, first_row=4, rows=2)[0], (z, others)
-    )
+
+    def loss(anchors: Tensor, candidates: Tensor | None, first_row: int = 0) -> Tensor:
+        return info_nce_in_tiles(anchors, candidates, temperature, first_row, rows=2, decoupled=decoupled)[0]
+
+    assert torch.autograd.gradcheck(lambda x: loss(x, None), (z,))
+    assert torch.autograd.gradcheck(lambda x, o: loss(x, torch.cat([o, x]), 4), (z, others))
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["symmetric", "candidates"])
@@ -133,11 +137,11 @@ def test_autocast_changes_nothing(separate: bool) -> None:
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["symmetric", "candidates"])
-def test_both_sides_of_the_choice_agree(separate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_sides_of_the_choice_agree(separate: bool, decoupled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     z = projections(260, 16).requires_grad_()
 
     def run() -> list[Tensor]:
-        loss, top1 = info_nce(z, 0.1, candidates=z.clone() if separate else None)
+        loss, top1 = info_nce(z, 0.1, candidates=z.clone() if separate else None, decoupled=decoupled)
         return [*with_gradient(loss, z), top1]
 
     tiles = run()

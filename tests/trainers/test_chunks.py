@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,9 @@ from torch import Tensor, nn
 
 from twoviews.dataset.augmentations import Augmentation
 from twoviews.dataset.batches import Batches
+from twoviews.model.resnet50 import create_backbone
+from twoviews.settings import PretrainSettings
+from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.steps import Batch, SimCLRStep
 from twoviews.trainers.train import train
@@ -20,8 +25,8 @@ from twoviews.trainers.validate import Normalisation
 IMAGES = 10
 
 
-def whole_step() -> SimCLRStep:
-    return SimCLRStep(lambda progress: Augmentation(SIZE), Normalisation(MEAN, STD), 0.2, SEED, engine())
+def whole_step(decoupled: bool = False) -> SimCLRStep:
+    return SimCLRStep(lambda progress: Augmentation(SIZE), Normalisation(MEAN, STD), 0.2, SEED, engine(), decoupled)
 
 
 def batch() -> Batch:
@@ -45,15 +50,40 @@ def net(norm: type[nn.Module] | None, dropout: float = 0.0) -> nn.Module:
 
 
 @pytest.mark.parametrize("chunk_size", [2, 3, 4, 5, 9, 10, 64])
-def test_gradient_is_that_of_the_whole_batch(chunk_size: int) -> None:
+@pytest.mark.parametrize("decoupled", [False, True], ids=["info_nce", "dcl"])
+def test_gradient_is_that_of_the_whole_batch(chunk_size: int, decoupled: bool) -> None:
     module = net(None)
-    whole, scalars = gradients(copy.deepcopy(module), whole_step())
-    chunked, chunked_scalars = gradients(module, ChunkedStep(whole_step(), chunk_size))
+    whole, scalars = gradients(copy.deepcopy(module), whole_step(decoupled))
+    chunked, chunked_scalars = gradients(module, ChunkedStep(whole_step(decoupled), chunk_size))
     assert len(whole) == len(chunked) == 4
     for a, b in zip(chunked, whole, strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
     for key in ("loss", "contrastive_top1"):
         assert torch.allclose(chunked_scalars[key], scalars[key], rtol=1e-6)
+
+
+def test_decoupled_it_is_another_gradient() -> None:
+    (first, *_), scalars = gradients(net(None), whole_step())
+    (other, *_), others = gradients(net(None), whole_step(decoupled=True))
+    assert float(others["loss"]) < float(scalars["loss"])
+    assert not torch.allclose(other, first, rtol=0.1)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 4])
+@pytest.mark.parametrize("loss", ["info_nce", "dcl"])
+def test_the_settings_make_the_step(loss: Any, chunk_size: int | None) -> None:
+    shared: Any = SimpleNamespace(
+        engine=engine(),
+        splits=SimpleNamespace(unlabeled=images(labelled=False)),
+        normalisation=Normalisation(MEAN, STD),
+        image_size=SIZE,
+    )
+    settings = PretrainSettings(loss=loss, chunk_size=chunk_size, temperature=0.3)
+    model = simclr_model(settings, create_backbone("resnet18_w16", "small"))
+    step: Any = simclr_task(settings, shared, model, seed=SEED).step
+    assert isinstance(step, ChunkedStep) == (chunk_size is not None)
+    whole: SimCLRStep = step.whole if chunk_size else step
+    assert (whole.decoupled, whole.temperature) == (loss == "dcl", 0.3)
 
 
 def test_it_is_not_accumulation() -> None:

@@ -11,7 +11,7 @@ import torch
 from small_tasks import engine
 from torch import nn
 
-from twoviews.model.projection_head import SimCLR
+from twoviews.model.projection_head import SimCLR, projection_head
 from twoviews.model.resnet50 import Classifier, create_backbone, freeze
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.optimizer import build_optimizer, lr_at, parameter_groups, peak_lr, set_lr
@@ -54,15 +54,16 @@ def model() -> SimCLR:
     return SimCLR(create_backbone("resnet18_w16", "small"), hidden=16, width_out=8)
 
 
+@pytest.mark.parametrize("decay_all", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_every_parameter_is_in_one_group_with_the_decay_it_should_have(scale: float) -> None:
+def test_every_parameter_is_in_one_group_with_the_decay_it_should_have(scale: float, decay_all: bool) -> None:
     module = model()
     owner = {
         id(p): (isinstance(m, nn.modules.batchnorm._BatchNorm), n)
         for m in module.modules()
         for n, p in m.named_parameters(recurse=False)
     }
-    groups = parameter_groups(module, 0.01, backbone_lr_scale=scale)
+    groups = parameter_groups(module, 0.01, backbone_lr_scale=scale, decay_all=decay_all)
     grouped = [id(p) for g in groups for p in g["params"]]
     assert sorted(grouped) == sorted(owner)
     backbone = {id(p) for p in module.backbone.parameters()}
@@ -70,8 +71,31 @@ def test_every_parameter_is_in_one_group_with_the_decay_it_should_have(scale: fl
         assert group["params"]
         for p in group["params"]:
             in_batchnorm, name = owner[id(p)]
-            assert group["weight_decay"] == (0.0 if in_batchnorm or name == "bias" else 0.01)
+            spared = not decay_all and (in_batchnorm or name == "bias")
+            assert group["weight_decay"] == (0.0 if spared else 0.01)
             assert group["lr_scale"] == (scale if id(p) in backbone else 1.0)
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_the_setting_reaches_the_bias(decay_all: bool) -> None:
+    module = nn.Linear(3, 2)
+    start = module.bias.detach().clone()
+    optimizer = build_optimizer(module, TrainingSettings(momentum=0.0, weight_decay=0.1, decay_all=decay_all))
+    set_lr(optimizer, 0.5)
+    for p in module.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    torch.testing.assert_close(module.bias.detach(), start * (0.95 if decay_all else 1.0))
+
+
+def test_layers_of_the_projection_head_count_as_pretrained() -> None:
+    classifier = Classifier(create_backbone("resnet18_w16", "small"), 3, projection_head(128, 16, 8)[:3])
+    assert isinstance(classifier.head, nn.Sequential)
+    pretrained = {id(p) for part in (classifier.backbone, classifier.head[0]) for p in part.parameters()}
+    groups = parameter_groups(classifier, 0.01, 0.1)
+    assert {g["lr_scale"] for g in groups} == {0.1, 1.0}
+    for group in groups:
+        assert all((id(p) in pretrained) == (group["lr_scale"] == 0.1) for p in group["params"])
 
 
 def test_frozen_parameters_are_left_out() -> None:

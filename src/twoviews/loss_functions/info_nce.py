@@ -1,4 +1,7 @@
-"""InfoNCE with in-batch negatives: the NT-Xent loss of SimCLR (Chen et al. 2020, section 2.1, equation 1)."""
+"""InfoNCE with in-batch negatives: the NT-Xent loss of SimCLR (Chen et al. 2020, section 2.1, equation 1).
+
+And the same decoupled (DCL: Yeh et al. 2022, "Decoupled Contrastive Learning", section 3).
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ def info_nce(
     *,
     candidates: Tensor | None = None,
     first_row: int = 0,
+    decoupled: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Loss of 2N projections whose row i and row i + N (modulo 2N) are two views of one image.
 
@@ -32,11 +36,16 @@ def info_nce(
     Over several processes each calls with its own 2n projections as anchors and the gathered projections of all as
     ``candidates``: process r's rows are then candidates first_row, ..., first_row + 2n - 1, in the same order.
 
+    Decoupled, the positive is not in the sum. In NT-Xent an anchor's gradient carries its probability of a miss as a
+    factor, so that easy positives, which small batches have more of, hardly teach; without the positive in the sum
+    that factor is 1. The loss can then be negative.
+
     Args:
         projections: 2n×D, first views then second views; not normalised.
         temperature: t > 0.
         candidates: M×D with the projections among them; the projections themselves when None.
         first_row: where the projections begin in the candidates.
+        decoupled: leave the positive out of the sum (DCL).
 
     Returns:
         The loss, and contrastive top-1: the share of anchors that are more similar to their positive than to every
@@ -63,11 +72,11 @@ def info_nce(
     c = None if candidates is None else F.normalize(candidates.to(precision), dim=1)
     with torch.autocast(z.device.type, enabled=False):
         form = info_nce_in_tiles if anchors * count >= TILES_FROM else info_nce_dense
-        return form(z, c, temperature, first_row)
+        return form(z, c, temperature, first_row, decoupled=decoupled)
 
 
 def info_nce_dense(
-    anchors: Tensor, candidates: Tensor | None, temperature: float, first_row: int = 0
+    anchors: Tensor, candidates: Tensor | None, temperature: float, first_row: int = 0, *, decoupled: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The definition, with the whole matrix of similarities, for vectors of length 1."""
     row = torch.arange(len(anchors), device=anchors.device)
@@ -75,7 +84,10 @@ def info_nce_dense(
     # An anchor is not its own candidate. -inf drops out of the sum and takes no gradient.
     similarity = similarity.scatter(1, (row + first_row)[:, None], -math.inf)
     positive = (row + len(anchors) // 2) % len(anchors) + first_row
-    loss = F.cross_entropy(similarity, positive)
-    others = similarity.detach().scatter(1, positive[:, None], -math.inf).amax(dim=1)
-    top1 = similarity.detach()[row, positive] > others
+    negatives = similarity.scatter(1, positive[:, None], -math.inf)
+    if decoupled:
+        loss = (negatives.logsumexp(dim=1) - similarity[row, positive]).mean()
+    else:
+        loss = F.cross_entropy(similarity, positive)
+    top1 = similarity.detach()[row, positive] > negatives.detach().amax(dim=1)
     return loss, top1.to(loss.dtype).mean()

@@ -8,7 +8,8 @@ numbers of each anchor are kept between the pieces, as in memory-efficient atten
 What both forms below keep of an anchor i: its logit with the positive p_i; the largest logit of its negatives (top-1:
 is p_i above it); and the log-sum-exp L_i of its negatives. They give its loss, -log sigmoid(p_i - L_i), and the
 probability of a miss, m_i = sigmoid(L_i - p_i), which is all that the gradient in the logits is made of: -m_i at the
-positive, m_i·exp(logit - L_i) at a negative. Said so, nothing cancels where the positive is nearly sure.
+positive, m_i·exp(logit - L_i) at a negative. Said so, nothing cancels where the positive is nearly sure. Decoupled
+(DCL), the loss is L_i - p_i, and its gradient the same with m_i = 1.
 """
 
 from __future__ import annotations
@@ -36,7 +37,13 @@ STRIP_NUMBERS, STRIP_ROWS = 2**25, (16, 512)
 
 
 def info_nce_in_tiles(
-    anchors: Tensor, candidates: Tensor | None, temperature: float, first_row: int = 0, rows: int | None = None
+    anchors: Tensor,
+    candidates: Tensor | None,
+    temperature: float,
+    first_row: int = 0,
+    rows: int | None = None,
+    *,
+    decoupled: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The loss and top-1 of ``info_nce``, which see, for vectors of length 1 in the precision to compute in.
 
@@ -48,16 +55,17 @@ def info_nce_in_tiles(
         temperature: t > 0.
         first_row: where the anchors begin in the candidates.
         rows: rows of a piece of the matrix; None: what is fast on the device.
+        decoupled: leave the positive out of the sum.
     """
     # The 1/t goes into the vectors, A×D numbers, not into the logits, A×M.
     if candidates is None and 1 / temperature <= LARGEST_LOGIT:
         rows = min(rows or (CPU_TILE if anchors.device.type == "cpu" else GPU_TILE), len(anchors) // 2)
-        loss, top1 = _Symmetric.apply(anchors / math.sqrt(temperature), rows)
+        loss, top1 = _Symmetric.apply(anchors / math.sqrt(temperature), rows, decoupled)
         return loss, top1
     candidates = anchors if candidates is None else candidates
     fewest, most = STRIP_ROWS
     rows = min(rows or max(fewest, min(most, STRIP_NUMBERS // len(candidates))), len(anchors) // 2)
-    loss, top1 = _Strips.apply(anchors / temperature, candidates, first_row, rows)
+    loss, top1 = _Strips.apply(anchors / temperature, candidates, first_row, rows, decoupled)
     return loss, top1
 
 
@@ -69,7 +77,7 @@ class _Symmetric(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, size: int, decoupled: bool) -> tuple[Tensor, Tensor]:
         blocks, buffer = _blocks(len(x), size), x.new_empty(size * size)
         positive, hardest = x.new_empty(len(x)), x.new_full((len(x),), -math.inf)
         negatives = x.new_zeros(len(x))
@@ -88,13 +96,13 @@ class _Symmetric(torch.autograd.Function):
             if i != j:
                 negatives[j] += tile.sum(0)
         margin = positive - negatives.log()
-        ctx.save_for_backward(x, negatives, torch.sigmoid(-margin))
+        ctx.save_for_backward(x, negatives, _miss(margin, decoupled))
         ctx.size = size
-        return _results(ctx, margin, positive > hardest)
+        return _results(ctx, margin, positive > hardest, decoupled)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         x, negatives, miss = ctx.saved_tensors
         blocks, buffer, other = _blocks(len(x), ctx.size), x.new_empty(ctx.size**2), x.new_empty(ctx.size**2)
         weight, gradient = miss / negatives, torch.zeros_like(x)
@@ -111,7 +119,7 @@ class _Symmetric(torch.autograd.Function):
             gradient[i].addmm_(tile, x[j])
             if i != j:
                 gradient[j].addmm_(tile.T, x[i])
-        return gradient.mul_(loss_gradient / ctx.count), None
+        return gradient.mul_(loss_gradient / ctx.count), None, None
 
 
 class _Strips(torch.autograd.Function):
@@ -122,7 +130,9 @@ class _Strips(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, anchors: Tensor, candidates: Tensor, first_row: int, size: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, anchors: Tensor, candidates: Tensor, first_row: int, size: int, decoupled: bool
+    ) -> tuple[Tensor, Tensor]:
         count = len(anchors)
         buffer = anchors.new_empty(size, len(candidates))
         margin, right = anchors.new_empty(count), torch.empty(count, dtype=torch.bool, device=anchors.device)
@@ -144,7 +154,7 @@ class _Strips(torch.autograd.Function):
             negatives = strip.sum(1)
             margin[i] = positive - hardest - negatives.log()
             if to_anchors or to_candidates:
-                miss = torch.sigmoid(-margin[i])
+                miss = _miss(margin[i], decoupled)
                 strip.mul_((miss / negatives)[:, None])
                 torch.neg(miss, out=at_positive)
             if anchors_gradient is not None:
@@ -152,22 +162,27 @@ class _Strips(torch.autograd.Function):
             if candidates_gradient is not None:
                 candidates_gradient.addmm_(strip.T, anchors[i])
         ctx.save_for_backward(anchors_gradient, candidates_gradient)
-        return _results(ctx, margin, right)
+        return _results(ctx, margin, right, decoupled)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         scale = loss_gradient / ctx.count
         anchors_gradient, candidates_gradient = (None if g is None else g * scale for g in ctx.saved_tensors)
-        return anchors_gradient, candidates_gradient, None, None
+        return anchors_gradient, candidates_gradient, None, None, None
 
 
-def _results(ctx: Any, margin: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+def _miss(margin: Tensor, decoupled: bool) -> Tensor:
+    """m_i from p_i - L_i."""
+    return torch.ones_like(margin) if decoupled else torch.sigmoid(-margin)
+
+
+def _results(ctx: Any, margin: Tensor, right: Tensor, decoupled: bool) -> tuple[Tensor, Tensor]:
     """The loss from p_i - L_i, and top-1."""
     top1 = right.to(margin.dtype).mean()
     ctx.mark_non_differentiable(top1)
     ctx.count = len(margin)
-    return -F.logsigmoid(margin).mean(), top1
+    return -(margin if decoupled else F.logsigmoid(margin)).mean(), top1
 
 
 def _blocks(count: int, size: int) -> list[slice]:

@@ -7,6 +7,7 @@ timm's names, so its weights load into ``timm.create_model`` of the same name.
 from __future__ import annotations
 
 import difflib
+from collections import OrderedDict
 from typing import Literal
 
 import timm
@@ -103,15 +104,26 @@ def freeze(module: nn.Module) -> None:
 
 
 class Classifier(nn.Module):
-    """A backbone with a linear head: N×3×H×W → N×classes logits."""
+    """A backbone with a head: N×3×H×W → N×classes logits.
 
-    def __init__(self, backbone: nn.Module, classes: int) -> None:
+    The head is a linear layer. With ``projection``, layers of a projection head (N×D → N×width) that the classifier
+    keeps, it is these under a linear layer: ``head.projection`` and ``head.linear`` (SimCLR v2: Chen et al. 2020b,
+    section 2, "Fine-tuning").
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int, projection: nn.Sequential | None = None) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(feature_width(backbone), classes)
+        width = feature_width(backbone)
+        if projection is not None:
+            width = [m.out_features for m in projection if isinstance(m, nn.Linear)][-1]
+        linear = nn.Linear(width, classes)
         # Zero logits at the start: the first loss is log(classes), whatever the backbone's features are.
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        self.head: nn.Module = linear
+        if projection is not None:
+            self.head = nn.Sequential(OrderedDict(projection=projection, linear=linear))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.backbone(images))

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from twoviews.errors import CheckpointError, DataError
+from twoviews.errors import CheckpointError, DataError, SettingsError
 from twoviews.evaluation.classification import confusion_counts
 from twoviews.files import read_json_lines
 from twoviews.model.resnet50 import Classifier, freeze
 from twoviews.report.confusion import confusion_matrix
 from twoviews.report.figures import classifier_curves
 from twoviews.report.style import save
-from twoviews.settings import FinetuneCommand, SupervisedCommand
+from twoviews.settings import FinetuneCommand, LabelSettings, SupervisedCommand
 from twoviews.stages.folders import backbone_file
+from twoviews.stages.models import about_head, classifier_tensors, load_head_layers
 from twoviews.stages.plan import begin_from_fork, plan
 from twoviews.stages.probe_files import load_probe
 from twoviews.stages.setup import (
@@ -31,6 +32,7 @@ from twoviews.stages.setup import (
 )
 from twoviews.stages.tasks import SELECT_FROM, classifier_task
 from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.settings_file import load_settings
 from twoviews.trainers.task import Task
 from twoviews.trainers.train import train
 from twoviews.trainers.validate import forward_all, validation_scores
@@ -58,11 +60,14 @@ def finetune_task(settings: FinetuneCommand, shared: Shared) -> Task:
     """Fine-tuning with the weights that a run of these settings begins with."""
     init = settings.init or str(backbone_file(settings.run))
     backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
-    classifier = Classifier(backbone, _classes(shared))
+    kept = load_head_layers(init, backbone, settings.head_layers) if settings.head_layers else None
+    classifier = Classifier(backbone, _classes(shared), kept)
     if settings.probe_start:
         _start_from_probe(classifier, settings, init)
     if settings.freeze_backbone:
         freeze(backbone)
+        if kept is not None:  # they come pretrained, as the backbone does: what is trained is a linear layer
+            freeze(kept)
     return classifier_task(
         "finetune", settings, shared, classifier, seed=settings.seed, backbone_lr_scale=settings.backbone_lr_scale
     )
@@ -84,8 +89,10 @@ def _classes(shared: Shared) -> int:
 def _start_from_probe(classifier: Classifier, settings: FinetuneCommand, init: str) -> None:
     """Fold the probe's standardisation into the head's weights, so that both give the same logits."""
     run = Path(init).parent.parent
-    for place in (run.parent / "features", run.with_name(run.name.replace("pretrain", "features")), run):
+    beside = [] if settings.out is None else [settings.out.parent / "features"]
+    for place in (*beside, run.parent / "features", run.with_name(run.name.replace("pretrain", "features")), run):
         if (place / "linear_probe.safetensors").exists():
+            _require_same_labels(place, settings)
             probe = load_probe(place / "linear_probe.safetensors")
             break
     else:
@@ -93,9 +100,23 @@ def _start_from_probe(classifier: Classifier, settings: FinetuneCommand, init: s
             f"--probe-start: no linear_probe.safetensors beside {run}; run `twoviews features` first."
         )
     weight = probe.weight / probe.scale
+    assert isinstance(classifier.head, nn.Linear)  # settings refuse --head-layers with --probe-start
     with torch.no_grad():
         classifier.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
         classifier.head.bias.copy_(torch.from_numpy(probe.bias - weight @ probe.mean))
+
+
+def _require_same_labels(features: Path, settings: FinetuneCommand) -> None:
+    """Refuse a probe that was fitted on other labels: it would bring what this run must not know."""
+    file = features / "settings.yaml"
+    fitted = load_settings(file) if file.exists() else {}
+    for name in (*LabelSettings.model_fields, "seed", "val_fraction"):
+        mine = getattr(settings, name)
+        if fitted.get(name, mine) != mine:
+            raise SettingsError(
+                f"--probe-start: the probe in {features} was fitted on other labels ({name} {fitted[name]}, here "
+                f"{mine}); run `twoviews features` with these labels first."
+            )
 
 
 def _train_classifier(task: Task, settings: Any, shared: Shared, run: RunFolder) -> None:
@@ -112,7 +133,7 @@ def _finish(settings: Any, shared: Shared, run: RunFolder, module: nn.Module) ->
     """Weights, pictures and results of a trained classifier."""
     splits = shared.splits
     names = list(splits.class_names)
-    about = about_model(settings, shared, class_names=names)
+    about = about_model(settings, shared, class_names=names, **about_head(module))
     save_weights(run.models / "classifier.safetensors", classifier_tensors(module), about)
     rows = read_json_lines(run.metrics)
     save(classifier_curves(rows), run.logs / "curves.png")
@@ -134,12 +155,3 @@ def _finish(settings: Any, shared: Shared, run: RunFolder, module: nn.Module) ->
             "images_per_second": len(splits.train) * settings.epochs / max(seconds, 1e-9),
         }
     )
-
-
-def classifier_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    """A classifier's weights under timm's names: the backbone's, and the head as ``fc``."""
-    state = module.state_dict()
-    return {
-        name.removeprefix("backbone.") if name.startswith("backbone.") else name.replace("head.", "fc."): tensor
-        for name, tensor in state.items()
-    }

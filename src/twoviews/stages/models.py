@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from twoviews.errors import CheckpointError
-from twoviews.model.resnet50 import Classifier
+from twoviews.model.projection_head import first_layers, layout, projection_head, stacked_layers
+from twoviews.model.resnet50 import Classifier, feature_width
 from twoviews.stages.folders import backbone_file
 from twoviews.stages.setup import backbone_from
 from twoviews.trainers.weights import load_backbone_weights, read_weights
@@ -24,20 +25,77 @@ def load_classifier(file: Path, class_names: tuple[str, ...] | None = None) -> t
         CheckpointError: damaged, not a classifier of ours, or one of other classes.
     """
     tensors, about = read_weights(file)
-    if "fc.weight" not in tensors or "class_names" not in about:
+    head = {name.removeprefix("fc."): tensor for name, tensor in tensors.items() if name.startswith("fc.")}
+    if not head or "class_names" not in about:
         raise CheckpointError(f"{file} is not a classifier of twoviews; name a finetune or supervised run.")
     names = tuple(about["class_names"])
     if class_names is not None and names != class_names:
         raise CheckpointError(
             f"{file} knows the classes {', '.join(names[:10])}, the data has {', '.join(class_names[:10])}."
         )
-    classifier = Classifier(backbone_from(about), len(names))
-    load_backbone_weights(classifier.backbone, tensors, str(file))
-    head = {"weight": tensors["fc.weight"], "bias": tensors.get("fc.bias")}
-    if any(t is None or t.shape != getattr(classifier.head, name).shape for name, t in head.items()):
-        raise CheckpointError(f"{file}: its head does not fit {len(names)} classes; name a run that twoviews finished.")
-    classifier.head.load_state_dict(head)
+    backbone = backbone_from(about)
+    kept = stacked_layers(feature_width(backbone), **about["head_layers"]) if "head_layers" in about else None
+    classifier = Classifier(backbone, len(names), kept)
+    load_backbone_weights(backbone, tensors, str(file))
+    try:
+        classifier.head.load_state_dict(head)
+    except RuntimeError as error:  # torch's says it in many lines
+        raise CheckpointError(
+            f"{file}: its head does not fit {len(names)} classes; name a run that twoviews finished."
+        ) from error
     return classifier.eval(), about
+
+
+def classifier_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A classifier's weights under timm's names: the backbone's, and the head as ``fc``.
+
+    A head that keeps layers of the projection head is ``fc.projection`` and ``fc.linear``; what these layers are says
+    ``about_head``.
+    """
+    return {
+        name.removeprefix("backbone.") if name.startswith("backbone.") else name.replace("head.", "fc.", 1): tensor
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def about_head(module: nn.Module) -> dict[str, Any]:
+    """What a weights file says of a classifier's kept projection layers; {} where it has none."""
+    projection = getattr(module.head, "projection", None)
+    return {"head_layers": layout(projection)} if isinstance(projection, nn.Sequential) else {}
+
+
+def load_head_layers(init: str, backbone: nn.Module, layers: int) -> nn.Sequential:
+    """The first layers of the projection head that was trained with a backbone (SimCLR v2: Chen et al. 2020b).
+
+    Args:
+        init: the backbone's weights file, with the projection head's beside it; or ``timm``.
+        layers: how many to keep; the head's last one has no ReLU.
+
+    Raises:
+        CheckpointError: there is no projection head, or none with so many layers that fits the backbone.
+    """
+    flag = f"--head-layers {layers}"
+    file = Path(init).with_name("projection_head.safetensors")
+    if init == "timm":
+        raise CheckpointError(f"{flag}: timm's weights have no projection head; leave it out.")
+    if not file.is_file():
+        raise CheckpointError(
+            f"{flag}: there is no {file.name} beside {init}; name a finished pretraining run of twoviews, "
+            "or leave it out."
+        )
+    tensors, about = read_weights(file)
+    try:
+        head = projection_head(feature_width(backbone), about["hidden"], about["width"], about["layers"])
+        head.load_state_dict(tensors)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{flag}: {file} is not the projection head of this backbone ({feature_width(backbone)} features); "
+            "name a pretraining run that twoviews finished."
+        ) from error
+    try:
+        return first_layers(head, layers)
+    except ValueError as error:
+        raise CheckpointError(f"{flag}: {error} ({file}).") from error
 
 
 def load_backbone(run: str | Path) -> nn.Module:

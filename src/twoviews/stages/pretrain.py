@@ -19,6 +19,7 @@ from twoviews.evaluation.contrastive_quality import (
     uniformity,
 )
 from twoviews.evaluation.knn import KNN
+from twoviews.evaluation.learning_curve import learning_curve
 from twoviews.files import read_json_lines
 from twoviews.model.projection_head import SimCLR
 from twoviews.model.resnet50 import feature_width
@@ -163,5 +164,6 @@ def _finish(settings: PretrainCommand, shared: Shared, run: RunFolder, model: Si
             "epochs": settings.epochs,
             "seconds": seconds,
             "images_per_second": images / max(seconds, 1e-9),
+            "learning_curve": learning_curve(rows, settings.seed),
         }
     )

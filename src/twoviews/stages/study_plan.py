@@ -10,6 +10,7 @@ from twoviews.stages.plan import PLAN_ADVICE, with_epochs
 from twoviews.stages.setup import Shared, new_backbone
 from twoviews.stages.study_layout import Layout
 from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
+from twoviews.stages.tune import trial_epochs
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.progress import duration, say
 from twoviews.trainers.run_folder import RunFolder
@@ -29,9 +30,6 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
         return _apply(settings, read_record(path, PLAN_ADVICE)["epochs"])
     shared = plan.mains[0].shared
     labelled, unlabeled = _measure(settings, shared)
-    # How often the whole training set is gone through for each epoch that the settings ask for.
-    passes = sum(with_share(settings.supervised, one.share).epochs * one.share for one in plan.all)
-    labelled *= passes / settings.supervised.epochs
     unlabeled *= sum(one.pretrains for one in plan.all)
     epochs = {
         "supervised": settings.supervised.epochs,
@@ -40,13 +38,13 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
     }
     if settings.minutes is not None:
         seconds = settings.minutes * 60 * (1 - RESERVE)
-        wanted = labelled * _labelled_epochs(settings, epochs)
+        wanted = labelled * _labelled_epochs(settings, plan, epochs)
         scale = min(1.0, LABELLED_SHARE * seconds / wanted)
         for stage in ("supervised", "finetune"):
             epochs[stage] = max(1, int(epochs[stage] * scale))
-        rest = seconds - labelled * _labelled_epochs(settings, epochs)
+        rest = seconds - labelled * _labelled_epochs(settings, plan, epochs)
         epochs["pretrain"] = max(1, min(epochs["pretrain"], int(rest / unlabeled)))
-    total = labelled * _labelled_epochs(settings, epochs) + unlabeled * epochs["pretrain"]
+    total = labelled * _labelled_epochs(settings, plan, epochs) + unlabeled * epochs["pretrain"]
     total /= 1 - RESERVE
     if shared.engine.is_first:
         limit = "" if settings.minutes is None else f", fitted to {settings.minutes:g} minutes"
@@ -60,9 +58,12 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
     return _apply(settings, epochs)
 
 
-def _labelled_epochs(settings: StudyCommand, epochs: dict[str, int]) -> int:
-    """Epochs over labelled images of one comparison and of the trials of tuning."""
-    return epochs["supervised"] * (1 + settings.tune) + epochs["finetune"] * (1 + settings.tune + settings.sgd_probe)
+def _labelled_epochs(settings: StudyCommand, plan: Layout, epochs: dict[str, int]) -> float:
+    """Passes over all labelled training images: of every comparison, and of the trials of tuning."""
+    now = _apply(settings, epochs)
+    parts = [now.supervised, *[now.finetune] * (1 + settings.sgd_probe)]
+    passes: float = sum(with_share(part, one.share).epochs * one.share for part in parts for one in plan.all)
+    return passes + trial_epochs(now, plan.mains[0].shared)
 
 
 def _apply(settings: StudyCommand, epochs: dict[str, int]) -> StudyCommand:

@@ -55,7 +55,7 @@ def simclr_model(settings: PretrainSettings, backbone: Any) -> SimCLR:
 
 
 def simclr_task(settings: PretrainSettings, shared: Shared, model: SimCLR, *, seed: int) -> Task:
-    """InfoNCE on two views of each unlabeled image; ``evaluate`` is for the caller to set."""
+    """InfoNCE (or DCL) on two views of each unlabeled image; ``evaluate`` is for the caller to set."""
     engine = shared.engine
     step = SimCLRStep(
         partial(augmentation_of, settings, shared.image_size),
@@ -63,6 +63,7 @@ def simclr_task(settings: PretrainSettings, shared: Shared, model: SimCLR, *, se
         settings.temperature,
         seed,
         engine,
+        decoupled=settings.loss == "dcl",
     )
     return Task(
         name="pretrain",

@@ -38,8 +38,17 @@ def lr_at(step: int, *, steps: int, warmup_steps: int, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def parameter_groups(module: nn.Module, weight_decay: float, backbone_lr_scale: float = 1.0) -> list[dict]:
-    """Groups with and without weight decay (biases and BatchNorm have none), for the backbone and the rest.
+# Names of what comes pretrained: the backbone, and layers of the projection head that a classifier keeps.
+_PRETRAINED = ("backbone.", "head.projection.")
+
+
+def parameter_groups(
+    module: nn.Module, weight_decay: float, backbone_lr_scale: float = 1.0, *, decay_all: bool = False
+) -> list[dict]:
+    """Groups with and without weight decay, for what comes pretrained and the rest.
+
+    Biases and BatchNorm have no decay, as in SimCLR (Chen et al. 2020, appendix B.1), unless ``decay_all``. timm's
+    LARS ties its adaptation to the decay: with ``decay_all`` it adapts their steps too.
 
     Each group carries ``lr_scale``, the factor on the scheduled learning rate. Frozen parameters are left out.
     """
@@ -47,8 +56,8 @@ def parameter_groups(module: nn.Module, weight_decay: float, backbone_lr_scale: 
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        decay = weight_decay if parameter.ndim > 1 else 0.0
-        scale = backbone_lr_scale if name.startswith("backbone.") else 1.0
+        decay = weight_decay if decay_all or parameter.ndim > 1 else 0.0
+        scale = backbone_lr_scale if name.startswith(_PRETRAINED) else 1.0
         groups.setdefault((decay, scale), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": decay, "lr_scale": scale}
@@ -58,7 +67,7 @@ def parameter_groups(module: nn.Module, weight_decay: float, backbone_lr_scale: 
 
 def build_optimizer(module: nn.Module, settings: TrainingSettings, backbone_lr_scale: float = 1.0) -> Optimizer:
     """SGD with Nesterov momentum, AdamW, or LARS (You et al. 2017) as timm has it."""
-    groups = parameter_groups(module, settings.weight_decay, backbone_lr_scale)
+    groups = parameter_groups(module, settings.weight_decay, backbone_lr_scale, decay_all=settings.decay_all)
     lr = settings.base_lr  # set anew at each step
     # Fused on a CPU alone: with fp16's scaler, Fabric can't clip gradients for a fused optimizer.
     on_cpu = next(module.parameters()).device.type == "cpu"

@@ -103,9 +103,10 @@ class SimCLRStep:
     Attributes:
         augmentation_at: the distribution of views by progress.
         normalisation: of the data set.
-        temperature: of InfoNCE.
+        temperature: of the loss.
         seed: the views follow from it.
         engine: gathers the other processes' projections.
+        decoupled: DCL in place of InfoNCE.
     """
 
     augmentation_at: AugmentationAt
@@ -113,6 +114,7 @@ class SimCLRStep:
     temperature: float
     seed: int
     engine: Engine
+    decoupled: bool = False
 
     def __call__(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Scalars]:
         return self.contrast(self.project(module, batch))
@@ -129,6 +131,7 @@ class SimCLRStep:
             self.temperature,
             candidates=self.engine.gather(projections) if self.engine.world_size > 1 else None,
             first_row=self.engine.rank * len(projections),
+            decoupled=self.decoupled,
         )
         return loss, {"loss": loss.detach(), "contrastive_top1": top1}
 

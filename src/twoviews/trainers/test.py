@@ -15,7 +15,7 @@ def head_probabilities(classifier: Classifier, features: npt.NDArray[np.float32]
     Args:
         features: N×D, what ``classifier.backbone`` gives for the images in eval mode.
     """
-    head = classifier.head
+    device = next(classifier.head.parameters()).device
     with torch.inference_mode():
-        logits = head(torch.from_numpy(features).to(head.weight.device))
+        logits = classifier.head(torch.from_numpy(features).to(device))
         return torch.softmax(logits, dim=1).cpu().numpy()

@@ -1,0 +1,143 @@
+"""What each option of pretraining is worth on small images, measured on images that no test set holds.
+
+    python tools/make_sample.py FOLDER --development dev.npz
+    python benchmarks/options.py dev.npz OUT --seeds 0 1 --threads 1
+
+The sample's recipe, made short and cheap (``--epochs``, ``--stem small-pool``), one option changed a row. Batches are
+of 128: at 256 images every learning-rate scaling gives ``base_lr``, and the decoupled loss is for small batches. The
+development draw has the sample's own unlabeled and train images; its 5,000 test images are from the rest of CIFAR-10's
+training set.
+
+Every run has a folder of its own under OUT; one that is finished is not run again, and one that was stopped goes on.
+Prints a JSON line a run, then the table of docs/recipes.md: accuracy on the development images, and the difference from
+the base, seed by seed. ``--only NAME`` (again and again) runs some rows; ``--table`` only prints what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sample_recipe import score
+
+from twoviews.dataset import sources
+from twoviews.dataset.sample import load_sample
+from twoviews.recipes import recipe_settings
+from twoviews.settings import FinetuneCommand, PretrainCommand
+from twoviews.stages.classify import run_finetune
+from twoviews.stages.pretrain import run_pretrain
+from twoviews.stages.setup import Shared, load_splits
+from twoviews.trainers.engine import Engine
+
+
+@dataclass(frozen=True)
+class Row:
+    """One option.
+
+    Attributes:
+        changes: settings of pretraining that differ from the shortened recipe.
+        finetunes: values of ``--head-layers`` to fine-tune its weights with.
+    """
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    finetunes: tuple[int, ...] = ()
+
+
+ROWS = {
+    "base": Row(finetunes=(0, 1)),
+    "dcl": Row({"loss": "dcl"}),
+    "head-3": Row({"projection_layers": 3}, finetunes=(0, 1)),
+    "decay-all": Row({"decay_all": True}),
+    "sqrt": Row({"lr_scaling": "sqrt"}),
+    "temperature-0.1": Row({"temperature": 0.1}),
+    "temperature-0.5": Row({"temperature": 0.5}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--finetune-epochs", type=int, default=15)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--stem", default="small-pool")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--only", action="append", choices=list(ROWS))
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    sources.load_sample = lambda: load_sample(arguments.images)
+    if not arguments.table:
+        for seed in arguments.seeds:
+            for name in arguments.only or ROWS:
+                measure(name, seed, arguments)
+    print_table(arguments.out, arguments.seeds)
+
+
+def measure(name: str, seed: int, arguments: argparse.Namespace) -> None:
+    """Pretrain a row, score its features, fine-tune from it; each result in score.json of its folder."""
+    row, folder = ROWS[name], arguments.out / f"seed{seed}" / name
+    common: dict[str, Any] = {"data": "sample", "stem": arguments.stem, "seed": seed, "threads": arguments.threads}
+    pretrained = folder / "pretrain"
+    shortened = {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "monitor_epochs": 1}
+    changes = {**shortened, **row.changes, **common, "out": pretrained}
+    done(name, pretrained, PretrainCommand, changes, run_pretrain)
+    for layers in row.finetunes:
+        # The backbone's weights by name: --head-layers finds the projection head beside them.
+        weights = str(pretrained / "models/backbone.safetensors")
+        start = {"init": weights, "head_layers": layers, "epochs": arguments.finetune_epochs}
+        tuned = folder / f"finetune-{layers}"
+        done(f"{name}, head layers {layers}", tuned, FinetuneCommand, {**start, **common, "out": tuned}, run_finetune)
+
+
+def done(name: str, folder: Path, kind: Any, changes: dict[str, Any], work: Any) -> None:
+    """Run a stage with the sample's recipe but for the changes, unless its score is there."""
+    file = folder / "score.json"
+    if not file.exists():
+        stage = "pretrain" if kind is PretrainCommand else "finetune"
+        values = {k: v for k, v in recipe_settings("sample", stage).items() if k in kind.model_fields}
+        settings = kind.model_validate({**values, **changes})
+        started = time.monotonic()
+        shared = Shared(Engine(settings), load_splits(settings, seed=settings.seed))
+        found = score(stage, work(settings, shared), shared)
+        file.write_text(json.dumps({**found, "seconds": round(time.monotonic() - started)}))
+    print(json.dumps({"run": name, "seed": changes["seed"], **json.loads(file.read_text())}), flush=True)
+
+
+def print_table(out: Path, seeds: list[int]) -> None:
+    """Means over the seeds that are there, and each seed's difference from its own base."""
+    print("\n| option | runs | linear probe % | difference | kNN % | difference |\n|---|---|---|---|---|---|")
+    for name in ROWS:
+        probe, knn = (cells(out, seeds, f"{name}/pretrain", "base/pretrain", key) for key in ("linear_probe", "knn"))
+        if probe:
+            print(f"| {name} | {' | '.join([*probe, *knn[1:]])} |")
+    print("\n| fine-tuned from | head layers | runs | top-1 % | difference |\n|---|---|---|---|---|")
+    for name, row in ROWS.items():
+        for layers in row.finetunes:
+            top1 = cells(out, seeds, f"{name}/finetune-{layers}", "base/finetune-0", "top1")
+            if top1:
+                print(f"| {name} | {layers} | {' | '.join(top1)} |")
+
+
+def cells(out: Path, seeds: list[int], run: str, base: str, figure: str) -> list[str]:
+    """Number of runs, mean of a figure in percent, its differences from the base's in points; empty without runs."""
+
+    def value(name: str, seed: int) -> float | None:
+        file = out / f"seed{seed}" / name / "score.json"
+        return 100 * float(json.loads(file.read_text())[figure]) if file.exists() else None
+
+    found = {seed: v for seed in seeds if (v := value(run, seed)) is not None}
+    if not found:
+        return []
+    gaps = [f"{v - b:+.1f}" for seed, v in found.items() if (b := value(base, seed)) is not None and run != base]
+    return [str(len(found)), f"{np.mean(list(found.values())):.1f}", ", ".join(gaps).replace("-", "−")]
+
+
+if __name__ == "__main__":
+    main()

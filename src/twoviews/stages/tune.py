@@ -1,0 +1,177 @@
+"""The recipe sweep, ``study --tune N``: N recipes of the baseline, and as many of fine-tuning, on the same budget.
+
+A trial is a training run like any other, in ``tune/<kind>-<number>/``, resumed and finished by the same command. With
+1,000 validation images or more it is scored on these. Fewer say too little, so then it is trained twice, on either half
+of the training images, and scored on the other half (2-fold cross-validation); the validation images take no part. No
+trial has test images. What is judged stays in ``validation.csv``; weights and checkpoints go when it is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twoviews.errors import SettingsError
+from twoviews.files import read_record, write_json
+from twoviews.settings import StudyCommand
+from twoviews.stages.comparison import Comparison, with_share
+from twoviews.stages.setup import Shared
+from twoviews.stages.tune_choice import Scores, choose, rule
+from twoviews.stages.tune_space import KINDS, NAMES, Kind, recipes, searched
+from twoviews.stages.tune_trial import FOLDER, Part, parts_of, run_trial
+from twoviews.trainers.progress import say
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A study's sweep.
+
+    Attributes:
+        settings: of the study, both recipes as they are: what a sweep chose does not change what the other one tries.
+        one: the comparison that the recipes are chosen for, with all labels; the sweep is in its folder's ``tune/``.
+    """
+
+    settings: StudyCommand
+    one: Comparison
+
+    def tuned(self, kind: Kind, plan: StudyCommand) -> StudyCommand:
+        """The plan with the recipe of this kind that its sweep chooses, once what is left of the sweep is run.
+
+        Without ``--tune`` the plan as it is. The choice for ``finetune`` needs a finished pretraining.
+
+        Raises:
+            SettingsError: ``--finetune.probe-start``, whose probe knows the labels that trials are scored on.
+            NumbersError: the recipe itself gives a loss that is not finite; any other trial that does is out.
+        """
+        if not self.settings.tune:
+            return plan
+        if self.settings.finetune.probe_start:
+            raise SettingsError(
+                "--tune and --finetune.probe-start: the probe has seen labels that trials are scored on; leave one out."
+            )
+        engine = self.one.shared.engine
+        tried = recipes(kind, self.settings)
+        # The first process reads and decides, the others follow.
+        known: dict[str, Any] = json.loads(engine.share(json.dumps(self.results() or {}) if engine.is_first else ""))
+        if not _holds(known, kind, tried):
+            found = self._run(kind, tried)
+            known = json.loads(engine.share(json.dumps({**known, **found})))
+            if engine.is_first:
+                write_json(self._file, known)
+        if engine.is_first:
+            say(f"tune: {NAMES[kind]}: {known[kind]['because']}")
+        return plan.model_copy(update={kind: tried[known[kind]["chosen_trial"]]})
+
+    def results(self) -> dict[str, Any] | None:
+        """What ``tune/results.json`` holds, the ``tuning`` part of a study's results; None where there is none.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        advice = "delete it, and the same command writes it anew"
+        return read_record(self._file, advice) if self._file.exists() else None
+
+    @property
+    def _file(self) -> Path:
+        return self.one.folder / FOLDER / "results.json"
+
+    def _run(self, kind: Kind, tried: Sequence[Any]) -> dict[str, Any]:
+        """Run every trial; the first process gets the record of them."""
+        is_first = self.one.shared.engine.is_first
+        parts = parts_of(self.one.shared, self.settings.seed)
+        if is_first:
+            _announce(kind, tried, parts)
+        scores: list[Scores | None] = []
+        for number, recipe in enumerate(tried):
+            scores.append(run_trial(kind, number, recipe, parts, self.settings, self.one))
+            if is_first:
+                say(f"tune: {_told(kind, number, tried, scores)}")
+        return _record(kind, tried, parts, scores) if is_first else {}
+
+
+def trial_epochs(settings: StudyCommand, shared: Shared) -> int:
+    """Epochs over all training images that the sweeps of both kinds cost together; 0 without ``--tune``."""
+    if not settings.tune:
+        return 0
+    parts = parts_of(shared, settings.seed)
+    seen = sum(_images_seen(recipes(kind, settings), parts) for kind in KINDS)
+    return round(seen / len(shared.splits.train))
+
+
+def _holds(known: dict[str, Any], kind: Kind, tried: Sequence[Any]) -> bool:
+    """Whether the sweep of these recipes is done."""
+    listed = [(row["settings"], row["epochs"]) for row in known.get(kind, {}).get("trials", [])]
+    return bool(listed) and listed == [(_plain(searched(recipe)), recipe.epochs) for recipe in tried]
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Values as JSON gives them back."""
+    return dict(json.loads(json.dumps(values)))
+
+
+def _images_seen(tried: Sequence[Any], parts: Sequence[Part]) -> int:
+    """Images that go through all these trials, counted at each pass."""
+    return sum(with_share(recipe, p.share).epochs * len(p.shared.splits.train) for recipe in tried for p in parts)
+
+
+def _record(kind: Kind, tried: Sequence[Any], parts: Sequence[Part], scores: Sequence[Scores | None]) -> dict[str, Any]:
+    """The part of results.json of one kind, and what both kinds have in common."""
+    choice = choose(scores)
+    scored = "val" if len(parts) == 1 else "cv"
+    recipe = scores[0]
+    assert recipe is not None
+    rows = [
+        {
+            "settings": searched(part),
+            "epochs": part.epochs,
+            f"{scored}_top1": None if found is None else found.top1,
+            f"{scored}_loss": None if found is None else found.mean_loss,
+            "points_over_recipe": None if found is None else 100 * (found.top1 - recipe.top1),
+            "p": p,
+            "failed": found is None,
+        }
+        for part, found, p in zip(tried, scores, choice.p, strict=True)
+    ]
+    return {
+        "trials": len(tried),
+        "budget_images": _images_seen(tried, parts),
+        "scored_images": len(recipe.correct),
+        "trainings": len(parts),
+        "rule": rule(len(recipe.correct), len(tried)),
+        kind: {
+            "trials": rows,
+            "chosen": rows[choice.number]["settings"],
+            "chosen_trial": choice.number,
+            "because": choice.because,
+        },
+    }
+
+
+def _announce(kind: Kind, tried: Sequence[Any], parts: Sequence[Part]) -> None:
+    how = (
+        f"scored on the {len(parts[0].held_out):,} validation images"
+        if len(parts) == 1
+        else f"trained on either half of the {sum(len(p.held_out) for p in parts):,} training images and scored on the "
+        "other"
+    )
+    seen = _images_seen(tried, parts)
+    say(f"tune: {len(tried)} recipes of the {NAMES[kind]}, each {how}: {seen:,} images in all")
+
+
+def _told(kind: Kind, number: int, tried: Sequence[Any], scores: Sequence[Scores | None]) -> str:
+    """One trial as a line."""
+    found, recipe = scores[number], scores[0]
+    values = {**searched(tried[number]), "epochs": tried[number].epochs}
+    of = ", ".join(f"{name} {_shown(value)}" for name, value in values.items())
+    if found is None or recipe is None:
+        result = "its loss was not finite"
+    else:
+        result = f"{found.top1:.1%}" + (f" (the recipe {recipe.top1:.1%})" if number else ", the recipe")
+    return f"{NAMES[kind]}, trial {number} of {len(tried) - 1}: {result}; {of}"
+
+
+def _shown(value: Any) -> str:
+    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple) else f"{value:g}"

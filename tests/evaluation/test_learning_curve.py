@@ -1,0 +1,172 @@
+"""The learning curve: what it was made from is found again, and a falling learning rate is not taken for progress."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.optimize import curve_fit, least_squares
+
+from twoviews.evaluation import learning_curve as module
+from twoviews.evaluation.learning_curve import learning_curve
+
+EPOCHS, WARMUP = 50, 5
+
+
+def cosine(epochs: int = EPOCHS, warmup: int = WARMUP, peak: float = 0.9) -> list[float]:
+    """Learning rate at the end of each epoch."""
+    rising = [peak * (e + 1) / warmup for e in range(warmup)]
+    steps = epochs - warmup
+    return rising + [peak * 0.5 * (1 + math.cos(math.pi * (e + 1) / steps)) for e in range(steps)]
+
+
+def curve(rates: list[float], a: float, b: float, c: float, d: float) -> np.ndarray:
+    """The docstring's formula, epoch by epoch."""
+    total, values, peak = 0.0, [], max(rates)
+    sums = []
+    for before, rate in zip([rates[0], *rates], rates, strict=False):
+        total += (before + rate) / 2
+        sums.append(total)
+    for e, (rate, progress) in enumerate(zip(rates, sums, strict=True)):
+        t = progress / sums[-1] * len(rates)
+        w = 1 - rate / peak if e > rates.index(peak) else 0.0
+        values.append(a - b * t**-c + d * w)
+    return np.array(values)
+
+
+def rows(rates: list[float], top1: np.ndarray, every: int = 5) -> list[dict[str, Any]]:
+    """As metrics.jsonl has them: the monitor looks every few epochs."""
+    return [
+        {"epoch": e, "lr": rate, "loss": 5.0, **({"knn_top1": float(y), "effective_rank": 9.0 + e} if looks else {})}
+        for e, (rate, y) in enumerate(zip(rates, top1, strict=True), start=1)
+        for looks in [e % every == 0 or e == len(rates)]
+    ]
+
+
+@pytest.mark.parametrize("rates", [cosine(), [0.3] * EPOCHS], ids=["cosine", "constant"])
+@pytest.mark.parametrize("truth", [(0.6, 0.4, 0.5, 0.03), (0.5, 0.35, 1.0, 0.0), (0.7, 0.6, 0.2, 0.05)])
+def test_a_curve_without_scatter_is_found_again(rates: list[float], truth: tuple[float, ...]) -> None:
+    a, b, c, d = truth
+    found = learning_curve(rows(rates, curve(rates, a, b, c, d)))
+    gain = 100 * b * EPOCHS**-c * (1 - 2**-c)
+    assert found["expected_gain"] == pytest.approx(gain, rel=0.05)
+    low, high = found["ci95"]
+    assert low - 0.05 * gain <= found["expected_gain"] <= high + 0.05 * gain
+    assert found["c"] == pytest.approx(c, rel=0.1)
+    if rates == cosine():  # a constant rate never falls: there is nothing to tell d from
+        assert found["annealing"] == pytest.approx(d, abs=0.003)
+        assert found["expected_top1"] == pytest.approx(a - b * (2 * EPOCHS) ** -c + d, abs=0.003)
+
+
+def test_the_lift_of_a_falling_rate_is_not_promised_again() -> None:
+    # Nothing is learned after epoch 10; at the end the falling learning rate lifts accuracy by 8 points.
+    rates = cosine()
+    top1 = curve(rates, 0.40, 0.3, 3.0, 0.08)
+    found = learning_curve(rows(rates, top1))
+    assert 0 <= found["expected_gain"] < 0.2
+    assert found["annealing"] == pytest.approx(0.08, abs=0.005)
+    # A power law in epochs takes it for progress.
+    at = np.arange(5, EPOCHS + 1, 5)
+    (_, b, c), _ = curve_fit(
+        lambda e, a, b, c: a - b * e**-c, at, top1[at - 1], p0=(0.6, 0.5, 0.5), bounds=([0, 0, 0.05], [1, 5, 3])
+    )
+    assert 100 * b * EPOCHS**-c * (1 - 2**-c) > 1.0
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_is_the_least_squares_fit(seed: int) -> None:
+    rates = cosine()
+    noisy = curve(rates, 0.6, 0.4, 0.5, 0.03) + np.random.default_rng(seed).normal(0, 0.01, EPOCHS)
+    found = learning_curve(rows(rates, noisy))
+    at = np.arange(4, EPOCHS, 5)
+
+    def residuals(p: np.ndarray) -> np.ndarray:
+        return np.asarray(curve(rates, *p)[at] - noisy[at])
+
+    ours = residuals(np.array([found["a"], found["b"], found["c"], found["annealing"]]))
+    bounds = ([0, 0, 0.05, 0], [1, 5, 3, 1])
+    best = min(
+        (least_squares(residuals, (0.6, 0.3, c, 0.01), bounds=bounds).cost for c in (0.1, 0.5, 2.0)), default=np.inf
+    )
+    assert best <= 0.5 * float(ours @ ours) * (1 + 1e-9)
+    assert 0.5 * float(ours @ ours) <= 1.01 * best  # exponents are tried in steps
+
+
+@pytest.mark.parametrize(("truth", "every"), [((0.6, 0.4, 0.5, 0.03), 5), ((0.5, 0.35, 1.0, 0.03), 3)])
+def test_the_interval_holds_the_gain(truth: tuple[float, ...], every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RESAMPLES", 60)
+    rates, (_, b, c, _) = cosine(), truth
+    gain = 100 * b * EPOCHS**-c * (1 - 2**-c)
+    rng = np.random.default_rng(5)
+    held = []
+    for _ in range(20):
+        low, high = learning_curve(rows(rates, curve(rates, *truth) + rng.normal(0, 0.01, EPOCHS), every))["ci95"]
+        held.append(low <= gain <= high)
+        assert low < high
+    assert sum(held) >= 17
+
+
+def test_more_scatter_is_a_wider_interval() -> None:
+    rates, rng = cosine(), np.random.default_rng(0)
+    noise = rng.normal(0, 1, EPOCHS)
+    widths = []
+    for scale in (0.001, 0.01):
+        low, high = learning_curve(rows(rates, curve(rates, 0.6, 0.4, 0.5, 0.03) + scale * noise))["ci95"]
+        widths.append(high - low)
+    assert widths[1] > 2 * widths[0]
+
+
+def test_a_flat_and_a_falling_curve_promise_nothing() -> None:
+    rates = cosine()
+    for top1 in (np.full(EPOCHS, 0.4), np.linspace(0.45, 0.4, EPOCHS)):
+        found = learning_curve(rows(rates, top1))
+        assert found["expected_gain"] == pytest.approx(0, abs=0.05)
+        assert found["expected_top1"] == pytest.approx(float(top1.mean()), abs=0.01)
+
+
+def test_a_solver_that_gives_up_promises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gives_up(*arguments: Any) -> None:
+        raise RuntimeError("Maximum number of iterations reached.")
+
+    monkeypatch.setattr(module, "nnls", gives_up)
+    top1 = curve(cosine(), 0.6, 0.4, 0.5, 0.03)
+    found = learning_curve(rows(cosine(), top1))
+    assert (found["expected_gain"], found["ci95"]) == (0, [0, 0])
+    assert found["expected_top1"] == pytest.approx(top1[4::5].mean())
+
+
+def test_accuracy_does_not_pass_one() -> None:
+    rates = cosine()
+    found = learning_curve(rows(rates, np.linspace(0.5, 0.999, EPOCHS)))
+    assert 0.9 < found["expected_top1"] <= 1
+
+
+def test_too_few_looks_are_no_curve() -> None:
+    rates = cosine()
+    top1 = curve(rates, 0.6, 0.4, 0.5, 0.03)
+    few, enough = (learning_curve(rows(rates, top1, every)) for every in (10, 9))
+    assert (len(few["points"]), few["enough_points"]) == (5, False)
+    assert (len(enough["points"]), enough["enough_points"]) == (6, True)
+    assert few["points"][-1] == [EPOCHS, pytest.approx(float(top1[-1]))]
+    assert few["effective_rank"][-1] == [EPOCHS, 9.0 + EPOCHS]
+    assert (few["epochs"], few["next_epochs"]) == (EPOCHS, 2 * EPOCHS)
+    figures = {key for key, value in enough.items() if value is not None} - {k for k, v in few.items() if v is not None}
+    assert figures == {"a", "b", "c", "annealing", "expected_top1", "expected_gain", "ci95"}
+
+
+def test_without_labels_there_are_ranks_alone() -> None:
+    unlabeled = [{"epoch": e, "lr": 0.1, "effective_rank": 5.0 * e} for e in (1, 2)]
+    found = learning_curve(unlabeled)
+    assert (found["points"], found["effective_rank"]) == ([], [[1, 5.0], [2, 10.0]])
+    assert learning_curve([])["epochs"] == 0
+
+
+def test_the_same_run_gives_the_same_figures_in_json() -> None:
+    rates = cosine()
+    noisy = curve(rates, 0.6, 0.4, 0.5, 0.03) + np.random.default_rng(0).normal(0, 0.01, EPOCHS)
+    first, second = (json.dumps(learning_curve(rows(rates, noisy), seed=3), allow_nan=False) for _ in range(2))
+    assert first == second
+    assert json.loads(first)["ci95"] != learning_curve(rows(rates, noisy), seed=4)["ci95"]
