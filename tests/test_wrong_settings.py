@@ -109,6 +109,7 @@ FLAGS: list[tuple[str, list[str]]] = [
     ("study --label-fractions nan", ["--label-fractions nan", "above 0 and at most 1"]),
     ("study --pretrain-seeds", ["--pretrain-seeds", "--seeds"]),
     ("study --seeds 0", ["--seeds", "greater than or equal to 1"]),
+    ("study --tune 4 --finetune.probe-start", ["--tune and --finetune.probe-start"]),
     ("study --tune 1", ["--tune 1", "at least 2"]),
     ("finetune --init x.pth --probe-start", ["--probe-start and --init", "give one of them"]),
     ("finetune run --init x.pth", ["RUN (run) and --init (x.pth)", "give one of them"]),

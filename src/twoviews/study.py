@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
         say_counts(seeds[0].splits)
     plan = layout(settings, seeds, run.path)
     settings = fitted(settings, plan, run)
-    sweep = Sweep(settings, plan.mains[0])
+    sweep = Sweep(settings, replace(plan.mains[0], folder=run.path))
     for one in plan.all:
         first = one is plan.mains[0]
         if is_first and not first:
@@ -132,12 +133,13 @@ def _results(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder)
     for name, spent in read_json(run.path / "seconds.json").items():
         seconds["tune" if name.startswith("tune/") else name.rpartition("/")[2]] += spent
     whole = _over_seeds(plan.mains)
+    tuning = sweep.results() if settings.tune else None
     points = [*plan.budgets, plan.mains] if plan.budgets else []
     curve = [_point(point) for point in points]
     folds = [_point([fold]) for fold in plan.folds]
     return {
         "schema": SCHEMA,
-        "protocol": protocol(settings, plan),
+        "protocol": protocol(settings, plan, (tuning or {}).get("rule", "")),
         "data": data_results(first.shared.splits, keep_leaks=settings.keep_leaks, drop_near=settings.drop_near),
         "seeds": [one.seed for one in plan.mains],
         "pretrain_seeds": sorted({one.seed for one in plan.mains if one.pretrains}),
@@ -146,7 +148,7 @@ def _results(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder)
         "label_savings": savings([(row["labels"], _tests(point)) for row, point in zip(curve, points, strict=True)]),
         "folds": folds,
         "folds_summary": over_folds(_tests(plan.folds), first.seed) if folds else None,
-        "tuning": sweep.results() if settings.tune else None,
+        "tuning": tuning,
         "features": _features(first.folder),
         "speed": {
             "pretrain_images_per_second": read_json(first.pretrained / "results.json")["images_per_second"],

@@ -56,6 +56,10 @@ class StudyCommand(RunSettings, ModelSettings, DataSettings):
             raise ValueError(f"--label-fractions {self.label_fractions}: each should be above 0 and at most 1")
         if self.tune == 1:
             raise ValueError("--tune 1: the first trial is the recipe as it is; ask for at least 2")
+        if self.tune and self.finetune.probe_start:
+            raise ValueError(
+                "--tune and --finetune.probe-start: the probe has seen labels that trials are scored on; leave one out"
+            )
 
     @compares
     def _stages(self) -> None:

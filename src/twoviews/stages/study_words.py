@@ -8,8 +8,8 @@ from twoviews.settings import StudyCommand
 from twoviews.stages.study_layout import Layout
 
 
-def protocol(settings: StudyCommand, plan: Layout) -> str:
-    """The protocol of every figure in results.json."""
+def protocol(settings: StudyCommand, plan: Layout, rule: str) -> str:
+    """The protocol of every figure in results.json; ``rule``: by which a sweep chose, if there was one."""
     splits = plan.mains[0].shared.splits
     counts = splits.counts
     labels = counts["train"] + counts["val"]
@@ -25,6 +25,8 @@ def protocol(settings: StudyCommand, plan: Layout) -> str:
         f"Baseline and fine-tuned model: {settings.backbone}, trained on the same {counts['train']:,} images for "
         f"{settings.supervised.epochs} and {settings.finetune.epochs} epochs.",
     ]
+    if settings.tune:
+        sentences.append(f"Both recipes were tuned with the same budget. {rule}")
     if len(plan.mains) > 1:
         sentences.append(_seeds(settings, plan))
     if plan.budgets:
