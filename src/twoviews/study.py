@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from twoviews.files import read_json, read_record, write_json
+from twoviews.report.label_curve import write_label_curve
 from twoviews.report.page import write_report
 from twoviews.report.verdict import verdict
 from twoviews.settings import PretrainCommand, StudyCommand
@@ -81,6 +82,7 @@ def _pretraining(settings: StudyCommand, one: Comparison) -> list[tuple[str, Wor
 
 def _report(path: Path) -> None:
     """Write the page and say its verdict."""
+    write_label_curve(path / "logs", read_json(path / "results.json"))
     page = write_report(path)
     found = verdict(read_json(path / "results.json"))
     if found is not None:

@@ -88,3 +88,47 @@ def test_without_interval_and_p_no_claim_is_made():
 def test_one_model_is_no_answer():
     assert verdict({"models": {"supervised": {"test_top1": 0.6}}}) is None
     assert verdict({}) is None
+
+
+def detail(seeds=(0,), pretrain_seeds=None, **comparison):
+    found = results(points=2.0, ci95=comparison.pop("ci95", [0.8, 3.2]), p=0.01, seeds=seeds)
+    found["comparison"]["finetuned_minus_supervised"] |= comparison
+    if pretrain_seeds is not None:
+        found["pretrain_seeds"] = pretrain_seeds
+    return verdict(found).detail
+
+
+def test_what_could_have_been_seen():
+    assert detail(detectable=1.94).endswith(
+        "A true difference of 1.9 points would have been found in four of five such studies of one pair of models."
+    )
+    assert detail(seeds=(0, 1, 2), detectable=0.04).endswith(
+        "A true difference of 0.04 points would have been found in four of five such studies of 3 seeds."
+    )
+    unclear = detail(detectable=1.9, ci95=[-1.0, 5.0])
+    assert "1.9 points would have been found" in unclear
+    assert unclear.endswith("More test images, or more seeds, would show smaller differences.")
+
+
+@pytest.mark.parametrize("detectable", [None, 0.0, float("nan"), "much"])
+def test_nothing_is_said_of_a_difference_that_was_not_computed(detectable):
+    assert "four of five" not in detail(detectable=detectable)
+
+
+def test_several_seeds_say_each_difference_and_which_chance_is_covered():
+    text = detail(seeds=(0, 1, 2), per_seed=[1.0, 2.0, 3.0], std=1.0, pretrain_seeds=[0])
+    assert text == (
+        "Seed by seed the difference is +1.0, +2.0 and +3.0 points (standard deviation 1.0). The interval covers chance"
+        " in training (each seed has its own split, start, order and views) and in the test images; not in pretraining,"
+        " which was run once."
+    )
+    assert detail(seeds=(0, 1, 2), pretrain_seeds=[0, 1, 2]).endswith("pretraining, too, was run anew with each seed.")
+    assert detail(seeds=(0, 1, 2)).endswith("and in the test images.")
+
+
+def test_without_an_interval_no_chance_is_claimed_to_be_covered():
+    found = results(points=2.0, seeds=(0, 1))
+    found["comparison"]["finetuned_minus_supervised"]["per_seed"] = [1.5, 2.5]
+    text = verdict(found).detail
+    assert "Seed by seed the difference is +1.5 and +2.5 points." in text
+    assert "covers" not in text

@@ -12,8 +12,13 @@ from markupsafe import Markup
 from twoviews import __version__
 from twoviews.files import write_text
 from twoviews.report import classes, copies, pictures, says, tables
+from twoviews.report.feature_section import feature_section
+from twoviews.report.folds import folds_section
+from twoviews.report.label_section import label_section
+from twoviews.report.learning_words import learning_sentences
 from twoviews.report.source import STAGE_NAMES, Run, load
 from twoviews.report.style import showable
+from twoviews.report.tuning import tuning_section
 from twoviews.report.verdict import verdict
 from twoviews.report.words import (
     count,
@@ -82,25 +87,28 @@ def _content(run: Run) -> dict[str, Any]:
         "verdict": verdict(run.results),
         "tiles": _tiles(run),
         "summary": _summary(run),
+        "by_labels": label_section(run),
         "models": tables.models(run),
+        "by_seed": tables.by_seed(run),
         "dots": pictures.dots(run),
         "where": _where(run),
+        "folds": folds_section(run),
+        "tuning": tuning_section(run),
         "seeds": run.seeds,
+        "shown": run.shown,
         "curves": curves,
         "is_comparison": len(curves) == 2,
         "pretraining": pictures.pretraining_curves(run),
+        "learning": _learning(run),
         "jumps": says.jumps_says(run.stages.values()),
         "matrices": matrices,
         "change": change,
         "gains": classes.gains(rows),
         "mistakes": classes.mistakes(run),
         "classes": classes.class_table(rows),
-        "features": tables.features(run),
-        "groups": pictures.feature_maps(run),
+        "features": feature_section(run),
         "stage_pictures": _stage_pictures(run),
         "views": _views(run),
-        "label_curve": tables.records(run.results.get("label_curve")),
-        "folds": tables.records(run.results.get("folds")),
         "counts": tables.counts(run),
         "exact_copies": copies.exact_copies_sentence(run),
         "leaks": tables.leaks(run),
@@ -152,6 +160,11 @@ def _summary(run: Run) -> list[tuple[str, str]]:
         text = percent(value) if "top1" in key else duration(value) if key == "seconds" else plain
         shown.append((key.replace("_", " "), text))
     return shown
+
+
+def _learning(run: Run) -> list[str]:
+    """Whether pretraining was long enough, of the run whose curves are shown."""
+    return learning_sentences(run.stages["pretrain"].results) if "pretrain" in run.stages else []
 
 
 def _views(run: Run) -> pictures.Picture | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from twoviews.files import safe_cell
-from twoviews.report import figures, maps, says, style, words
-from twoviews.report.source import STAGE_NAMES, Maps, Run
+from twoviews.report import figures, style, words
+from twoviews.report.source import STAGE_NAMES, Run
 from twoviews.report.words import dig, number, percent
 
 _LARGEST_PICTURE = 4_000_000
@@ -29,16 +28,6 @@ class Picture:
     src: str
     alt: str
     title: str = ""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Pictures that belong together, how to read them, and what the numbers say."""
-
-    title: str
-    read: str
-    says: str
-    pictures: list[Picture] = field(default_factory=list)
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -142,101 +131,3 @@ def confusions(run: Run) -> tuple[list[Picture], Picture | None]:
         return pictures, None
     change = figures.confusion_difference(shown[0][1], shown[1][1], names, "Fine-tuned minus baseline")
     return pictures, embed(change, "Difference of the two confusion matrices; the text beside it names the classes.")
-
-
-def _map(found: Maps, name: str, title: str, labels: tuple[str, str] = ("", "")) -> list[Picture]:
-    points = found.points.get(name)
-    if points is None:
-        return []
-    shown = min(len(points), maps.MOST_POINTS)
-    kind = "PCA" if name.endswith("_pca") else "t-SNE"
-    figure = maps.scatter_map(points, found.labels, found.class_names, axis_labels=labels)
-    return [embed(figure, f"{kind} map of {shown:,} images, {title}, coloured by class.", title)]
-
-
-def _sampled(found: Maps) -> str:
-    """How the points of a map too large to draw were chosen; nothing where all are drawn."""
-    if len(found.labels) <= maps.MOST_POINTS:
-        return ""
-    return f" {maps.MOST_POINTS:,} of {len(found.labels):,} images are shown, drawn at random."
-
-
-def feature_maps(run: Run) -> list[Group]:
-    """PCA, t-SNE and k-means of the frozen features, and t-SNE of test images after training."""
-    groups = []
-    found = run.maps("features")
-    if found is not None:
-        variance = says.variance(run.results)
-        axes = tuple(f"PC {i + 1}" + (f" ({percent(v)} of variance)" if v else "") for i, v in enumerate(variance))
-        groups.append(
-            Group(
-                "PCA",
-                "Each point is an image, placed along the two directions in which the features vary most."
-                " Classes that lie apart here differ along those directions; classes that overlap may still"
-                " differ along others.",
-                says.pca_says(run.results) + _sampled(found),
-                [
-                    *_map(found, "pretrained_pca", "After SimCLR", (axes[0], axes[1])),
-                    *_map(found, "random_init_pca", "Untrained backbone", ("PC 1", "PC 2")),
-                ],
-            )
-        )
-        groups.append(
-            Group(
-                "t-SNE",
-                "Images with similar features are placed near each other. Which images are neighbours means"
-                " something; the size of a group and the space between groups do not.",
-                says.tsne_says(run.results) + _sampled(found),
-                [
-                    *_map(found, "pretrained_tsne", "After SimCLR"),
-                    *_map(found, "random_init_tsne", "Untrained backbone"),
-                ],
-            )
-        )
-        groups.append(
-            Group(
-                "k-means",
-                "Clusters are found in the features without any label; the picture shows them on the map"
-                " above. Each has the colour of the class that fits it best, so equal colours in the two"
-                " pictures are agreement.",
-                says.kmeans_says(run.results) + _sampled(found),
-                _clusters(run, found),
-            )
-        )
-    tested = run.maps("test")
-    if tested is not None:
-        groups.append(
-            Group(
-                "t-SNE of test images after training",
-                "The same test images in the features of the two classifiers. Points of a colour inside a"
-                " group of another are images whose features look like the other class.",
-                says.tested_says(run.results) + _sampled(tested),
-                [
-                    *_map(tested, "supervised_tsne", words.model_name("supervised")),
-                    *_map(tested, "finetuned_tsne", words.model_name("finetuned")),
-                ],
-            )
-        )
-    return [group for group in groups if group.pictures]
-
-
-def _clusters(run: Run, found: Maps) -> list[Picture]:
-    points = found.points.get("pretrained_tsne", found.points.get("pretrained_pca"))
-    rows = {row.get("id", ""): row for row in run.table(run.stages["features"].folder / "clusters.csv")}
-    if points is None or not rows:
-        return []
-    places = {safe_cell(name): i for i, name in enumerate(found.class_names)}
-    try:
-        numbers = np.array([int(rows[one]["cluster"]) for one in found.ids], dtype=np.int64)
-        given = {int(row["cluster"]): places.get(row.get("class") or "", -1) for row in rows.values()}
-    except (KeyError, ValueError):
-        run.problems.append("features/clusters.csv and features/index.csv don't fit together")
-        return []
-    return [
-        embed(
-            maps.kmeans_map(points, numbers, found.labels, found.class_names, given, panels=[panel]),
-            f"The map of {min(len(points), maps.MOST_POINTS):,} images coloured by {said}.",
-            f"After SimCLR, coloured by {said}",
-        )
-        for panel, said in (("cluster", "k-means cluster"), ("class", "class"))
-    ]

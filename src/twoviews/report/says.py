@@ -32,48 +32,6 @@ def pca_says(results: Mapping[str, Any]) -> str:
     return text + f"; a linear probe, which reads all of them, gets {percent(probe)} of the validation images right."
 
 
-def tsne_says(results: Mapping[str, Any]) -> str:
-    """Whether the map's neighbourhoods can be believed."""
-    trust = dig(results, "features", "tsne", "trustworthiness")
-    trust = number(trust.get("pretrained") if isinstance(trust, Mapping) else trust)
-    if trust is None:
-        return ""
-    meaning = (
-        "nearly all neighbours on the map are neighbours in the features"
-        if trust >= 0.95
-        else "most neighbours on the map are neighbours in the features, not all"
-        if trust >= 0.85
-        else "many neighbours on the map are not neighbours in the features, so read it with care"
-    )
-    return f"Trustworthiness is {trust:.3f} of 1: {meaning}."
-
-
-def kmeans_says(results: Mapping[str, Any]) -> str:
-    """Agreement of clusters with classes, against chance and against an untrained backbone."""
-    found = dig(results, "features", "kmeans") or {}
-    accuracy, shuffled = number(dig(found, "accuracy")), number(dig(found, "accuracy_shuffled"))
-    untrained, nmi = number(dig(found, "random_init", "accuracy")), number(dig(found, "nmi"))
-    if accuracy is None:
-        return ""
-    clusters = number(dig(found, "clusters"))
-    many = f"{count(clusters)} clusters agree" if clusters else "The clusters agree"
-    text = f"{many} with the classes for {percent(accuracy)} of the images"
-    against = []
-    if shuffled is not None:
-        against.append(f"{percent(shuffled)} when the labels are shuffled")
-    if untrained is not None:
-        against.append(f"{percent(untrained)} with an untrained backbone")
-    text += f", against {joined(against)}" if against else ""
-    text += f" (normalised mutual information {nmi:.2f})." if nmi is not None else "."
-    bar = max((value for value in (shuffled, untrained) if value is not None), default=None)
-    if bar is not None and accuracy <= bar:
-        text += " That is no better than chance or no training: the clusters follow something else."
-    elif bar is not None:
-        which = "the higher of the two" if len(against) > 1 else "it"
-        text += f" That is {100 * (accuracy - bar):.1f} points above {which}."
-    return text
-
-
 def tested_says(results: Mapping[str, Any]) -> str:
     """The accuracies that the two maps of test images belong to."""
     before, after = (dig(results, "models", name, "test_top1") for name in ("supervised", "finetuned"))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from twoviews.errors import DataError
 from twoviews.files import finite, read_json, read_json_lines, safe_cell
-from twoviews.report.words import dig, number
+from twoviews.report.words import dig, items, number
 
 STAGES = ("supervised", "pretrain", "features", "finetune", "test")
 STAGE_NAMES = {
@@ -25,6 +25,12 @@ STAGE_NAMES = {
     "finetune": "Fine-tuning",
     "test": "Test",
 }
+
+# A study's parts with fewer labels or with one fold, and its seeds, hold stages as a study does; of pretraining only
+# what is their own.
+_PART = re.compile(r"(labels|fold)-(\S+)")
+_SEED = re.compile(r"seed(\d+)")
+_MOST_STATES = 8
 
 
 @dataclass
@@ -62,6 +68,12 @@ class Run:
     seeds: list[str]
     unfinished: list[str]
     problems: list[str]
+
+    @property
+    def shown(self) -> str:
+        """Which of several seeds the curves, maps and pictures are of; empty for one seed."""
+        many = max(len(self.seeds), len(items(self.results.get("seeds"))))
+        return f"Seed {self.seeds[0][4:]} shown, the first of {many}." if self.seeds and many > 1 else ""
 
     @property
     def class_names(self) -> list[str]:
@@ -122,7 +134,7 @@ def load(folder: Path) -> Run:
     environment = _mapping(folder / "environment.json", problems)
     settings = _settings(folder / "settings.yaml", problems)
     data = _mapping(folder / "data.json", problems)
-    seeds = sorted((path for path in folder.glob("seed*") if re.fullmatch(r"seed\d+", path.name)), key=_seed)
+    seeds = sorted((path for path in folder.glob("seed*") if _SEED.fullmatch(path.name)), key=_seed)
     bases = seeds or [folder]
     is_study = any((base / stage).is_dir() for base in bases for stage in STAGES)
     kind = "study" if is_study else _stage_kind(folder, environment, results)
@@ -132,7 +144,7 @@ def load(folder: Path) -> Run:
         kind = "study"
     if kind == "study":
         stages = {name: _stage(name, bases[0] / name, problems) for name in STAGES if (bases[0] / name).is_dir()}
-        unfinished = [] if results else _unfinished(bases, settings)
+        unfinished = [] if results else _unfinished(folder, bases, settings)
         if not results:
             results = _pieced_together(stages)
     else:
@@ -202,7 +214,10 @@ def _stage_kind(folder: Path, environment: dict[str, Any], results: dict[str, An
 
 def _state(stage: Stage, settings: dict[str, Any]) -> str:
     """How far a stage got."""
-    epochs = number(dig(settings, stage.name, "epochs")) or number(settings.get("epochs"))
+    # A stage's own settings win: with fewer labels or less time it has other epochs than the study's settings say.
+    own = _settings(stage.folder / "settings.yaml", [])
+    known = (own.get("epochs"), dig(settings, stage.name, "epochs"), settings.get("epochs"))
+    epochs = next((found for value in known if (found := number(value))), None)
     if not stage.metrics:
         return f"{stage.name} (stopped before its first epoch ended)" if epochs else f"{stage.name} (begun)"
     last = stage.metrics[-1]
@@ -211,17 +226,40 @@ def _state(stage: Stage, settings: dict[str, Any]) -> str:
     return f"{stage.name} (stopped after epoch {last['epoch']}{total}" + (f", step {step:,.0f})" if step else ")")
 
 
-def _unfinished(bases: list[Path], settings: dict[str, Any]) -> list[str]:
-    """The stages of a study without a result, each with how far it got."""
+def _unfinished(folder: Path, bases: list[Path], settings: dict[str, Any]) -> list[str]:
+    """The stages of a study without a result, each with how far it got; of parts that were begun, the first one."""
     states = []
+    is_part = bool(_PART.fullmatch(folder.name) or _SEED.fullmatch(folder.name))
     for base in bases:
-        seed = f"{base.name}/" if len(bases) > 1 or base.name.startswith("seed") else ""
-        for name in STAGES:
-            if (base / name / "results.json").exists():
-                continue
-            known = (base / name).is_dir()
-            states.append(seed + (_state(_stage(name, base / name, []), settings) if known else name))
-    return states or ["the study's own results.json"]
+        seed = f"{base.name}/" if _SEED.fullmatch(base.name) and base != folder else ""
+        own_pretraining = (base == bases[0] and not is_part) or bool(settings.get("pretrain_seeds"))
+        states += [seed + state for state in _open_stages(base, settings, own_pretraining)]
+        for part in sorted((path for path in base.glob("*-*") if _PART.fullmatch(path.name)), key=_part):
+            states += [f"{seed}{part.name}/{state}" for state in _open_stages(part, settings, False)[:1]]
+    first, many = number(settings.get("seed")) or 0, number(settings.get("seeds")) or 1
+    expected = [f"seed{first + i:.0f}" for i in range(int(many))] if many > 1 else []
+    states += [name for name in expected if not (folder / name).is_dir()]
+    if len(states) > _MOST_STATES:
+        states[_MOST_STATES - 1 :] = [f"{len(states) - _MOST_STATES + 1} more stages"]
+    return states or ([] if is_part else ["the study's own results.json"])
+
+
+def _open_stages(base: Path, settings: dict[str, Any], own_pretraining: bool) -> list[str]:
+    found = []
+    for name in STAGES:
+        if (base / name / "results.json").exists() or (name == "pretrain" and not own_pretraining):
+            continue
+        known = (base / name).is_dir()
+        found.append(_state(_stage(name, base / name, []), settings) if known else name)
+    return found
+
+
+def _part(path: Path) -> tuple[str, float]:
+    kind, value = path.name.split("-", 1)
+    try:
+        return kind, float(value)
+    except ValueError:
+        return kind, 0.0
 
 
 def _pieced_together(stages: dict[str, Stage]) -> dict[str, Any]:

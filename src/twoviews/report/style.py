@@ -36,6 +36,13 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", ">")
 INK, MUTED, RULE = "#22262b", "#5b626b", "#dcdfe3"
 BLUE, ORANGE = "#2466a8", "#c4560f"
 
+# Colour, marker and dashes of a model wherever several share an axis; each of the three alone tells them apart.
+LOOKS: dict[str, tuple[str, str, Any]] = {
+    "supervised": (ORANGE, "s", (0, (5, 1.6))),
+    "finetuned": (BLUE, "o", "-"),
+    "linear_probe": ("#6b7480", "^", (0, (1.4, 1.4))),
+}
+
 # Inches. A page shows two HALF figures beside each other, or three THIRDs; type stays legible on a phone.
 HALF, THIRD, FULL = 4.8, 3.15, 9.8
 

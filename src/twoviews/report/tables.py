@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ from twoviews.report.pictures import confusion
 from twoviews.report.source import STAGE_NAMES, STAGES, Run
 from twoviews.report.words import (
     NONE,
+    bare_p,
     count,
+    decimal,
     dig,
     duration,
     items,
@@ -20,6 +22,8 @@ from twoviews.report.words import (
     number,
     percent,
     percent_range,
+    signed,
+    with_deviation,
 )
 
 _MOST_FILES = 20
@@ -27,12 +31,13 @@ _MOST_FILES = 20
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a header; the first column names the row."""
+    """Rows of text under a header; the first column names the row. One of the rows may be marked."""
 
     header: list[str]
     rows: list[list[str]]
     caption: str = ""
     is_numeric: bool = True
+    marked: int | None = None
 
 
 def models(run: Run) -> Table | None:
@@ -40,27 +45,45 @@ def models(run: Run) -> Table | None:
     found = dig(run.results, "models") or {}
     if not found:
         return None
-    several = len(items(run.results.get("seeds"))) > 1
+    several = any(number(dig(row, "std")) is not None for row in found.values())
     header = ["Model", "Test accuracy", "95% interval", "Macro F1", "Validation"]
     rows = []
     for name, row in found.items():
-        cells = [model_name(name), percent(dig(row, "test_top1")), percent_range(dig(row, "ci95"))]
+        cells = [model_name(name), with_deviation(row), percent_range(dig(row, "ci95"))]
         cells += [percent(dig(row, "macro_f1")), percent(dig(row, "val_top1"))]
-        if several:
-            each = items(dig(row, "per_seed"))
-            cells += [percent(dig(row, "std")), "  ".join(percent(value) for value in each) or NONE]
         rows.append(cells)
     notes = [str(run.results["protocol"])] if run.results.get("protocol") else []
-    methods = dict.fromkeys(str(method) for row in found.values() if (method := dig(row, "ci95_method")))
-    if methods:
-        notes.append(f"95% interval of each model: {joined([*methods])}.")
+    methods = list(dict.fromkeys(str(method) for row in found.values() if (method := dig(row, "ci95_method"))))
     method = dig(run.results, "comparison", "finetuned_minus_supervised", "ci95_method")
-    if method:
-        notes.append(f"95% interval of the difference: {method}.")
+    if methods == [method]:
+        notes.append(f"95% intervals of each model and of the difference: {method}.")
+    else:
+        notes += [f"95% interval of each model: {joined(methods)}."] if methods else []
+        notes += [f"95% interval of the difference: {method}."] if method else []
+    if several:
+        notes.append("± is the standard deviation over the seeds; confusion matrices and classes add the seeds up.")
     guess = _majority(run)
     if guess is not None:
         notes.append(f"Always naming the most frequent class would give {percent(guess)}.")
-    return Table(header + (["Std", "Each seed"] if several else []), rows, " ".join(notes))
+    return Table(header, rows, " ".join(notes))
+
+
+def by_seed(run: Run) -> Table | None:
+    """Every model's accuracy and the difference for each seed; None for one seed."""
+    models = dig(run.results, "models") or {}
+    seeds = [plain(seed) for seed in items(run.results.get("seeds"))]
+    if len(seeds) < 2:
+        return None
+    compared = dig(run.results, "comparison", "finetuned_minus_supervised")
+    rows = [[model_name(name), *_each(dig(row, "per_seed"), percent)] for name, row in models.items()]
+    rows.append(["Difference, points", *_each(dig(compared, "per_seed"), signed)])
+    rows.append(["McNemar’s p", *_each(dig(compared, "mcnemar_p_per_seed"), bare_p)])
+    rows = [row for row in rows if len(row) == len(seeds) + 1]
+    return Table(["", *(f"Seed {seed}" for seed in seeds)], rows) if rows else None
+
+
+def _each(values: Any, write: Callable[[Any], str]) -> list[str]:
+    return [write(value) for value in items(values)]
 
 
 def _majority(run: Run) -> float | None:
@@ -90,7 +113,7 @@ def features(run: Run) -> Table | None:
         kmeans = dig(found, "kmeans") or {}
         rows.append([name, dig(kmeans, key), dig(kmeans, "random_init", key), dig(kmeans, f"{key}_shuffled")])
     cells = [
-        [str(name), *(percent(v) if "accuracy" in str(name) else _decimal(v) for v in values)]
+        [str(name), *(percent(v) if "accuracy" in str(name) else decimal(v) for v in values)]
         for name, *values in rows
         if any(number(value) is not None for value in values)
     ]
@@ -102,30 +125,17 @@ def features(run: Run) -> Table | None:
     return Table(["", "SimCLR", "Untrained", "Shuffled labels"], cells, caption) if cells else None
 
 
-def _decimal(value: Any) -> str:
-    found = number(value)
-    # Adding zero turns the -0.0 that rounding leaves into 0.0.
-    return NONE if found is None else f"{round(found, 3) + 0.0:.3f}".replace("-", "−")
-
-
-def records(value: Any) -> Table | None:
-    """A list of objects as it stands, such as the label curve or the folds."""
-    if not isinstance(value, list) or not value or not all(isinstance(row, Mapping) for row in value):
-        return None
-    keys = list(dict.fromkeys(str(key) for row in value for key in row))
-    rows = [[_plain(row.get(key), "top1" in key) for key in keys] for row in value]
-    return Table([key.replace("_", " ") for key in keys], rows)
-
-
-def _plain(value: Any, is_share: bool = False) -> str:
+def plain(value: Any) -> str:
+    """A setting or a cell as text."""
     if value is None:
         return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return percent(value) if is_share else f"{value:.6g}"
+        # 0.00008 rather than 8e-05, as far as that stays short.
+        return f"{value:.8f}".rstrip("0") if 1e-6 <= abs(value) < 1e-4 else f"{value:.6g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_plain(item, is_share) for item in value) or NONE
+        return ", ".join(plain(item) for item in value) or NONE
     return str(value)
 
 
@@ -159,7 +169,7 @@ def skipped(run: Run) -> tuple[Table | None, int]:
 def _files(rows: Any, columns: Mapping[str, str], listed_in: str) -> Table | None:
     """The first of a list of files; ``listed_in`` has all of them."""
     found = _mappings(rows)
-    cells = [[_plain(row.get(key)) for key in columns] for row in found[:_MOST_FILES]]
+    cells = [[plain(row.get(key)) for key in columns] for row in found[:_MOST_FILES]]
     more = f"The first {_MOST_FILES} of {len(found):,}; {listed_in} has all." if len(found) > _MOST_FILES else ""
     return Table([*columns.values()], cells, more, is_numeric=False) if cells else None
 
@@ -176,7 +186,7 @@ def settings(run: Run) -> tuple[Table | None, Table | None]:
             stages[str(key)] = value
         else:
             common[str(key)] = value
-    shared = Table(["Setting", "Value"], [[key, _plain(value)] for key, value in common.items()], is_numeric=False)
+    shared = Table(["Setting", "Value"], [[key, plain(value)] for key, value in common.items()], is_numeric=False)
     keys = list(dict.fromkeys(str(key) for values in stages.values() for key in values))
     rows = [[key, *(_setting(values, key) for values in stages.values())] for key in keys]
     each = Table(["Setting", *stages], rows, is_numeric=False)
@@ -188,8 +198,8 @@ def _setting(values: Mapping[str, Any], key: str) -> str:
         return ""
     value = values[key]
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
-    return _plain(value)
+        return ", ".join(f"{name} {plain(part)}" for name, part in value.items())
+    return plain(value)
 
 
 def times(run: Run) -> Table | None:
@@ -208,6 +218,10 @@ def times(run: Run) -> Table | None:
         if seconds is not None or rate is not None:
             epochs = str(len(run.stages[name].metrics)) if name in run.stages and run.stages[name].metrics else ""
             rows.append([STAGE_NAMES[name], epochs, duration(seconds), count(rate) if rate else ""])
+    found = dig(run.results, "seconds")
+    for name, spent in found.items() if isinstance(found, Mapping) else ():
+        if name not in (*STAGES, "total") and number(spent) is not None:
+            rows.append([str(name).replace("_", " "), "", duration(spent), ""])
     total = number(dig(run.results, "seconds", "total"))
     if total is not None:
         rows.append(["All", "", duration(total), ""])
@@ -225,7 +239,7 @@ def times(run: Run) -> Table | None:
 def environment(run: Run) -> Table | None:
     """Versions and machine, as ``environment.json`` lists them."""
     rows = [
-        [key, _plain(value)]
+        [key, plain(value)]
         for key, value in run.environment.items()
         if key not in ("machine", "command", "started") and isinstance(value, (str, int, float))
     ]
@@ -234,5 +248,5 @@ def environment(run: Run) -> Table | None:
     for key, value in machine.items() if isinstance(machine, Mapping) else ():
         if isinstance(value, (str, int, float)):
             name, unit = units.get(key, (key, ""))
-            rows.append([name, _plain(value) + unit])
+            rows.append([name, plain(value) + unit])
     return Table(["", ""], rows, is_numeric=False) if rows else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twoviews.report.words import count, dig, items, number, p_value, pair, signed
+from twoviews.report.words import count, dig, items, joined, number, p_value, pair, signed
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def verdict(results: Mapping[str, Any]) -> Verdict | None:
     if kind == "unclear" and interval is not None:
         low, high = (_shift(end, digits) for end in interval)
         sentence += f"; anything from {low} to {high} fits these results"
-    return Verdict("unclear" if kind == "split" else kind, _LEADS[kind], sentence + ".", _detail(kind, seeds))
+    kind_said = "unclear" if kind == "split" else kind
+    return Verdict(kind_said, _LEADS[kind], sentence + ".", _detail(kind, seeds, results, comparison))
 
 
 def _shift(value: float, digits: int) -> str:
@@ -90,7 +91,7 @@ def _tests(comparison: Mapping[str, Any], p: float | None, seeds: int) -> list[s
     return [] if p is None else [f"McNemar {p_value(p)}"]
 
 
-def _detail(kind: str, seeds: int) -> str:
+def _detail(kind: str, seeds: int, results: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
     parts = []
     if kind == "split":
         parts.append("The interval and McNemar's test fall on different sides of the 5% line.")
@@ -101,6 +102,41 @@ def _detail(kind: str, seeds: int) -> str:
             "Both models classified the same images, so the comparison is paired. It covers chance in which"
             " images were tested, not in training: another seed gives another pair of models."
         )
+    if seeds > 1:
+        parts.extend(_seeds_say(kind, seeds, results, comparison))
+    parts.append(detectable_says(comparison, seeds))
     if kind in ("unclear", "split"):
         parts.append("More test images, or more seeds, would show smaller differences.")
-    return " ".join(parts)
+    return " ".join(part for part in parts if part)
+
+
+def _seeds_say(kind: str, seeds: int, results: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[str]:
+    """Each seed's difference, and which chance the interval covers."""
+    parts = []
+    each = [found for value in items(dig(comparison, "per_seed")) if (found := number(value)) is not None]
+    if len(each) > 1:
+        spread = number(dig(comparison, "std"))
+        deviation = f" (standard deviation {spread:.1f})" if spread is not None else ""
+        parts.append(f"Seed by seed the difference is {joined([signed(value) for value in each])} points{deviation}.")
+    if kind == "untested" or pair(dig(comparison, "ci95")) is None:
+        return parts
+    text = (
+        "The interval covers chance in training (each seed has its own split, start, order and views) and in the test"
+    )
+    text += " images"
+    repeated = len(items(results.get("pretrain_seeds")))
+    if repeated == 1:
+        text += "; not in pretraining, which was run once"
+    elif repeated:
+        text += "; pretraining, too, was run anew with each seed"
+    return [*parts, text + "."]
+
+
+def detectable_says(comparison: Any, seeds: int) -> str:
+    """How large a difference would have had a good chance to be found; empty where that wasn't computed."""
+    found = number(dig(comparison, "detectable"))
+    if found is None or found <= 0:
+        return ""
+    size = f"{found:.{2 if found < 0.05 else 1}f} points"
+    what = "of one pair of models" if seeds == 1 else f"of {seeds} seeds"
+    return f"A true difference of {size} would have been found in four of five such studies {what}."

@@ -12,10 +12,38 @@ MODEL_NAMES = {
     "supervised": "Supervised baseline",
     "finetuned": "SimCLR, fine-tuned",
     "linear_probe": "SimCLR, linear probe",
+    "sgd_probe": "SimCLR, SGD probe",
     "knn": "SimCLR, kNN",
     "random_init_linear_probe": "Untrained, linear probe",
     "imagenet_finetuned": "ImageNet weights, fine-tuned",
 }
+
+# Where a column's head has to be short.
+_SHORT_NAMES = {
+    "supervised": "Baseline",
+    "finetuned": "Fine-tuned",
+    "linear_probe": "Linear probe",
+    "sgd_probe": "SGD probe",
+}
+
+
+_BACKBONE_NAMES = {
+    "pretrained": "SimCLR",
+    "random_init": "Untrained",
+    "supervised": "Baseline",
+    "finetuned": "Fine-tuned",
+    "imagenet_finetuned": "ImageNet weights, fine-tuned",
+}
+
+
+def backbone_name(name: str) -> str:
+    """Whose features they are, as people call them."""
+    return _BACKBONE_NAMES.get(name, name.replace("_", " "))
+
+
+def short_name(name: str) -> str:
+    """A model's name as the head of a narrow column."""
+    return _SHORT_NAMES.get(name, model_name(name))
 
 
 def model_name(name: str) -> str:
@@ -56,6 +84,21 @@ def percent(value: Any, digits: int = 1) -> str:
     return NONE if found is None else f"{100 * found:.{digits}f}%"
 
 
+def with_deviation(row: Any) -> str:
+    """A model's test accuracy with its standard deviation, where it has one: 61.4% ± 0.8."""
+    spread = number(dig(row, "std"))
+    return percent(dig(row, "test_top1")) + ("" if spread is None else f" ± {100 * spread:.1f}")
+
+
+def signed_range(value: Any) -> str:
+    """An interval of differences: +4.6 to +8.2; two digits where one would print an end that isn't zero as zero."""
+    ends = pair(value)
+    if ends is None:
+        return NONE
+    digits = 2 if any(end and abs(end) < 0.05 for end in ends) else 1
+    return " to ".join(signed(end, digits) for end in ends)
+
+
 def percent_range(value: Any) -> str:
     """An interval of fractions in percent: 59.2 – 63.6."""
     ends = pair(value)
@@ -71,6 +114,13 @@ def signed(value: Any, digits: int = 1) -> str:
     return text[1:] if not float(text) else text.replace("-", "−")
 
 
+def decimal(value: Any) -> str:
+    """A number with three digits, and a true minus: 0.412."""
+    found = number(value)
+    # Adding zero turns the -0.0 that rounding leaves into 0.0.
+    return NONE if found is None else f"{round(found, 3) + 0.0:.3f}".replace("-", "−")
+
+
 def count(value: Any) -> str:
     """A whole number with thousands apart: 10,000."""
     found = number(value)
@@ -83,6 +133,11 @@ def p_value(value: Any) -> str:
     if found is None:
         return f"p {NONE}"
     return "p < 0.001" if found < 0.001 else f"p = {found:.3f}" if found < 0.1 else f"p = {found:.2f}"
+
+
+def bare_p(value: Any) -> str:
+    """A p-value as the cell of a table: 0.031, < 0.001."""
+    return NONE if number(value) is None else p_value(value).removeprefix("p ").removeprefix("= ")
 
 
 def duration(value: Any) -> str:

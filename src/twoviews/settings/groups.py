@@ -197,8 +197,8 @@ class FinetuneSettings(ClassifierSettings):
     def _one_head(self) -> None:
         if self.head_layers and self.probe_start:
             raise ValueError(
-                f"--head-layers {self.head_layers} and --probe-start: the probe sits on the backbone's features, not on "
-                "these layers; give one of them"
+                f"--head-layers {self.head_layers} and --probe-start: the probe sits on the backbone's features, not "
+                "on these layers; give one of them"
             )
 
 
