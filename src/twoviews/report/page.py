@@ -1,7 +1,8 @@
-"""One offline HTML page from a run folder: no script, no network, every picture inside."""
+"""One offline HTML page from a run folder: no network, every picture inside, no script but the explorer's."""
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from markupsafe import Markup
 from twoviews import __version__
 from twoviews.files import write_text
 from twoviews.report import classes, copies, pictures, says, tables
+from twoviews.report.explore import explore_section
 from twoviews.report.feature_section import feature_section
 from twoviews.report.folds import folds_section
 from twoviews.report.label_section import label_section
@@ -50,11 +52,15 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """
     found = load(run)
     target = out or run / "report.html"
-    write_text(target, _template().render(**_content(found)))
+    page, content = template(), _content(found)
+    # A nonce that follows from all the page says: the same folder gives the same page, and no name in it can know it.
+    nonce = hashlib.sha256(page.render(**content, nonce="").encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    write_text(target, page.render(**content, nonce=nonce))
     return target
 
 
-def _template() -> Any:
+def template(name: str = "template.html.j2") -> Any:
+    """The page's template, or one that it includes; what it is given is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
         autoescape=True,
@@ -64,7 +70,9 @@ def _template() -> Any:
         # Runs before escaping: names of files may hold bytes that no page can.
         finalize=lambda value: showable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
-    return environment.get_template("template.html.j2")
+    # NaN is no JSON: a browser would refuse all of it.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment.get_template(name)
 
 
 def _content(run: Run) -> dict[str, Any]:
@@ -87,6 +95,7 @@ def _content(run: Run) -> dict[str, Any]:
         "verdict": verdict(run.results),
         "tiles": _tiles(run),
         "summary": _summary(run),
+        "explore": explore_section(run),
         "by_labels": label_section(run),
         "models": tables.models(run),
         "by_seed": tables.by_seed(run),
@@ -125,7 +134,7 @@ def _content(run: Run) -> dict[str, Any]:
         "started": str(run.environment.get("started") or ""),
         "commands": _commands(run),
         # Last, because reading the other files may add to it.
-        "problems": run.problems,
+        "problems": list(dict.fromkeys(run.problems)),
         "count": count,
     }
 
@@ -133,7 +142,7 @@ def _content(run: Run) -> dict[str, Any]:
 def _tiles(run: Run) -> list[dict[str, str]]:
     """The few figures that the first screen shows large."""
     tiles = []
-    for model in ("supervised", "finetuned"):
+    for model in ("supervised", "finetuned", "linear_probe", "random_init_linear_probe"):
         row = dig(run.results, "models", model)
         if number(dig(row, "test_top1")) is not None:
             range_ = percent_range(dig(row, "ci95"))
@@ -142,7 +151,8 @@ def _tiles(run: Run) -> list[dict[str, str]]:
     ends = pair(dig(comparison, "ci95")) or (None, None)
     if number(dig(comparison, "points")) is not None:
         range_ = " to ".join(signed(end) for end in ends)
-        tiles.append({"name": "Difference, points", "value": signed(dig(comparison, "points")), "range": range_})
+        difference = {"name": "Difference, points", "value": signed(dig(comparison, "points")), "range": range_}
+        tiles.insert(2, difference)
     return tiles
 
 

@@ -1,0 +1,63 @@
+"""A headless Chromium with the network off, and the page it opens."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Fixture studies are those of the report's own tests.
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The browser that is installed; none is ever downloaded."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install -e '.[dev]'")
+    if CHROMIUM is None:
+        pytest.skip("needs a Chromium: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        # Without the sandbox, which containers often lack: the pages are our own, from disk, and offline.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Any]:
+    """Opens a file and waits for its explorer; afterwards the page must have had no error and broken no policy."""
+    contexts, noise = [], []
+
+    def open_it(path: Path, before: Any = None, **options: Any) -> Any:
+        context = chromium.new_context(
+            offline=True, viewport=options.pop("viewport", {"width": 1280, "height": 900}), **options
+        )
+        contexts.append(context)
+        context.set_default_timeout(120_000)
+        page = context.new_page()
+        page.on("console", lambda message: noise.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: noise.append(f"error: {error}"))
+        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or noise.append(request.url))
+        page.add_init_script(
+            "window.broken = []; document.addEventListener('securitypolicyviolation',"
+            " (event) => window.broken.push(event.violatedDirective));"
+        )
+        if before is not None:
+            before(page)
+        page.goto(path.as_uri())
+        page.wait_for_selector("#explore[data-ready]")
+        page.evaluate("document.querySelector('.ex-tools').scrollIntoView()")
+        return page
+
+    yield open_it
+    for context in contexts:
+        for page in context.pages:
+            assert page.evaluate("window.broken") == []
+        context.close()
+    assert noise == []
