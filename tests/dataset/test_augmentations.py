@@ -265,6 +265,7 @@ def test_probabilities_and_ranges_of_many_draws():
     assert correlation.abs().max() < 0.02
 
 
+@pytest.mark.slow
 def test_pixel_statistics_match_torchvision_transforms():
     """Mean and spread of augmented pixels over many draws of one image, against the v2 pipeline on floats."""
     image = smooth_images(1)[0]

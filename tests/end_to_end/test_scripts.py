@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import environment
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,7 @@ def write_stl10(root: Path) -> None:
     (folder / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
 
 
+@pytest.mark.slow
 def test_all_four_scripts_run_resnet50_on_stl10(tmp_path):
     write_stl10(tmp_path / "data")
     one = ["--epochs", "1", "--batch-size", "16"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from twoviews.model.convolution import Bf16Conv2d, speed_up_convolutions
 from twoviews.model.resnet50 import create_backbone
+from twoviews.processor import multiplies_in_bf16
 
 
 def gradients(conv: nn.Module, x: Tensor, upstream: Tensor, *, bf16: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -40,8 +41,10 @@ def test_gradients_are_those_of_a_float32_convolution(kernel: int, stride: int, 
     ours = gradients(fast, x, upstream, bf16=True)
     assert torch.equal(ours[0], onednn[0])
     # Not within what oneDNN is off by: its own gradient reads memory that nobody wrote, of 2×2 pixels with stride 3.
+    # A processor that does not multiply in bf16 adds up in it too.
+    limit = 4e-3 if multiplies_in_bf16() else 1e-2
     for mine, right in zip(ours, exact, strict=True):
-        assert error(mine, right) < 4e-3
+        assert error(mine, right) < limit
 
 
 def test_outside_bf16_nothing_changes() -> None:
