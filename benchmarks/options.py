@@ -1,7 +1,7 @@
 """What each option of pretraining is worth on small images, measured on images that no test set holds.
 
     python tools/make_sample.py FOLDER --development dev.npz
-    python benchmarks/options.py dev.npz OUT --seeds 0 1 --threads 1
+    python benchmarks/options.py dev.npz OUT --threads 1 --seeds 0 1
 
 The sample's recipe, made short and cheap (``--epochs``, ``--stem small-pool``), one option changed a row. Batches are
 of 128: at 256 images every learning-rate scaling gives ``base_lr``, and the decoupled loss is for small batches. The

@@ -120,7 +120,7 @@ def classifier_curves(rows: Rows, title: str = "", limits: Limits | None = None,
 
 # Panel: keys of metrics.jsonl, factor, title with its unit.
 PRETRAINING_PANELS: dict[str, tuple[tuple[str, ...], float, str]] = {
-    "loss": (("loss",), 1, "Contrastive loss (NT-Xent)"),
+    "loss": (("loss",), 1, "Contrastive loss"),
     "contrastive_top1": (("contrastive_top1",), 100, "Other view found (%)"),
     "knn_top1": (("knn_top1",), 100, "kNN, validation (%)"),
     "lr": (("lr",), 1, "Learning rate"),

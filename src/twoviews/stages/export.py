@@ -38,6 +38,7 @@ def run_export(settings: ExportCommand) -> list[Path]:
         target = (settings.out or source.parent) / f"{name}.pth"
         write_bytes(target, stream.getvalue())
         classes = f", num_classes={len(about['class_names'])}" if "class_names" in about else ", num_classes=0"
-        say(f"export: {target} ({about.get('model')}, {about.get('stem')} stem{classes})")
+        kept = "; its head keeps projection layers, which timm has not" if "head_layers" in about else ""
+        say(f"export: {target} ({about.get('model')}, {about.get('stem')} stem{classes}{kept})")
         written.append(target)
     return written
