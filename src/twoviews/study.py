@@ -18,11 +18,10 @@ from twoviews.files import read_json, read_record, write_json
 from twoviews.report.label_curve import write_label_curve
 from twoviews.report.page import write_report
 from twoviews.report.verdict import verdict
-from twoviews.settings import PretrainCommand, StudyCommand
+from twoviews.settings import StudyCommand
 from twoviews.stages.combine import combined, curve_point, over_folds, savings
-from twoviews.stages.comparison import Comparison, Work, baseline_stage, pretrained_stages, stage_command
+from twoviews.stages.comparison import Comparison, Work, first_stages, pretrained_stages
 from twoviews.stages.data_files import data_results
-from twoviews.stages.pretrain import run_pretrain
 from twoviews.stages.setup import Shared, in_run_folder, new_backbone, say_counts
 from twoviews.stages.study_layout import Layout, layout, prepare_seeds
 from twoviews.stages.study_plan import fitted
@@ -62,8 +61,7 @@ def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
             say(f"study: {one.folder.relative_to(run.path)}, seed {one.seed}, {len(one.shared.splits.train):,} images")
         if first:
             settings = _tuned("supervised", sweep, settings, run, is_first)
-        stages = [baseline_stage(settings, one), *_pretraining(settings, one)]
-        _timed(stages, one, run, is_first)
+        _timed(first_stages(settings, one), one, run, is_first)
         if first:
             settings = _tuned("finetune", sweep, settings, run, is_first)
         _timed(pretrained_stages(settings, one), one, run, is_first)
@@ -72,19 +70,12 @@ def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
         _report(run.path)
 
 
-def _pretraining(settings: StudyCommand, one: Comparison) -> list[tuple[str, Work]]:
-    """The stage of its own pretraining; none where it starts from another's."""
-    if not one.pretrains:
-        return []
-    command = stage_command(settings, one, PretrainCommand, settings.pretrain, "pretrain")
-    return [("pretrain", lambda: run_pretrain(command, one.shared))]
-
-
 def _report(path: Path) -> None:
     """Write the page and say its verdict."""
-    write_label_curve(path / "logs", read_json(path / "results.json"))
+    results = read_json(path / "results.json")
+    write_label_curve(path / "logs", results)
     page = write_report(path)
-    found = verdict(read_json(path / "results.json"))
+    found = verdict(results)
     if found is not None:
         say(f"\n{found.lead}: {found.sentence}")
     say(f"report: {page}")
@@ -137,8 +128,8 @@ def _results(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder)
     whole = _over_seeds(plan.mains)
     tuning = sweep.results() if settings.tune else None
     points = [*plan.budgets, plan.mains] if plan.budgets else []
-    curve = [_point(point) for point in points]
-    folds = [_point([fold]) for fold in plan.folds]
+    curve = [_point(point[0], whole if point is plan.mains else _over_seeds(point)) for point in points]
+    folds = [_point(fold, _over_seeds([fold])) for fold in plan.folds]
     return {
         "schema": SCHEMA,
         "protocol": protocol(settings, plan, (tuning or {}).get("rule", "")),
@@ -167,18 +158,13 @@ def _tests(repeats: list[Comparison]) -> list[Path]:
     return [one.folder / "test" for one in repeats]
 
 
-def _point(seeds: list[Comparison]) -> dict[str, Any]:
-    """A point of the label curve, or a fold."""
-    first = seeds[0]
-    return curve_point(_over_seeds(seeds), first.shared.splits.counts, **_labels(first))
-
-
-def _labels(one: Comparison) -> dict[str, Any]:
-    splits = one.shared.splits
-    per_class = one.labels.get("labels_per_class")
-    if per_class is None and "fold" not in one.labels:
-        per_class = round((len(splits.train) + len(splits.val)) / len(splits.class_names))
-    return {"fold": one.labels["fold"]} if "fold" in one.labels else {"labels_per_class": per_class}
+def _point(first: Comparison, figures: dict[str, Any]) -> dict[str, Any]:
+    """A point of the label curve, or a fold; ``first`` is its comparison with the first seed."""
+    splits = first.shared.splits
+    if "fold" in first.labels:
+        return curve_point(figures, splits.counts, fold=first.labels["fold"])
+    mean = round((len(splits.train) + len(splits.val)) / len(splits.class_names))
+    return curve_point(figures, splits.counts, labels_per_class=first.labels.get("labels_per_class", mean))
 
 
 def _features(folder: Path) -> dict[str, Any]:

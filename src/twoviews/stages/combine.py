@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,7 @@ from twoviews.evaluation.classification import per_class_scores
 from twoviews.evaluation.label_savings import CurvePoint, label_savings
 from twoviews.evaluation.seeds import difference_over_seeds, mean_over_seeds
 from twoviews.files import read_json
-
-CURVE_MODELS = ("supervised", "linear_probe", "finetuned")
+from twoviews.report.label_points import TABLE_MODELS
 
 
 def combined(folders: Sequence[Path], seed: int, repeats: str = "seeds") -> dict[str, Any]:
@@ -30,16 +29,34 @@ def combined(folders: Sequence[Path], seed: int, repeats: str = "seeds") -> dict
         return {"models": parts[0]["models"], "comparison": parts[0]["comparison"]}
     correct = [load_correct(folder) for folder in folders]
     models = {
-        model: _model([part["models"][model] for part in parts], np.stack([found[model] for found in correct]), repeats)
+        model: _model([part["models"][model] for part in parts], _stacked(correct, model), repeats)
         for model in parts[0]["models"]
     }
-    comparison: dict[str, Any] = {}
-    if {"supervised", "finetuned"} <= set(models):
-        after, before = (np.stack([found[model] for found in correct]) for model in ("finetuned", "supervised"))
-        comparison["finetuned_minus_supervised"] = difference_over_seeds(
-            after, before, seed=seed, repeats=repeats
-        ).as_record()
-    return {"models": models, "comparison": comparison}
+    return {"models": models, "comparison": comparison(correct, seed, repeats)}
+
+
+def comparison(
+    correct: Sequence[Mapping[str, npt.NDArray[np.bool_]]], seed: int, repeats: str = "seeds"
+) -> dict[str, Any]:
+    """Fine-tuned minus baseline, of every seed's correctness by model; empty where one of the two is missing."""
+    if not {"supervised", "finetuned"} <= set(correct[0]):
+        return {}
+    after, before = (_stacked(correct, model) for model in ("finetuned", "supervised"))
+    difference = difference_over_seeds(after, before, seed=seed, repeats=repeats)
+    return {"finetuned_minus_supervised": difference.as_record()}
+
+
+def by_class(names: Sequence[str], counts: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    """A record for each class of a confusion matrix."""
+    return [
+        {"class": name, "precision": s.precision, "recall": s.recall, "f1": s.f1, "images": s.images}
+        for name, s in zip(names, per_class_scores(counts), strict=True)
+    ]
+
+
+def _stacked(correct: Sequence[Mapping[str, npt.NDArray[np.bool_]]], model: str) -> npt.NDArray[np.bool_]:
+    """S×N correctness of one model."""
+    return np.stack([found[model] for found in correct])
 
 
 def load_correct(folder: Path) -> dict[str, npt.NDArray[np.bool_]]:
@@ -58,17 +75,14 @@ def _model(seeds: Sequence[dict[str, Any]], correct: npt.NDArray[np.bool_], repe
         **mean_over_seeds(correct, repeats=repeats).as_record(),
         "macro_f1": float(np.mean([one["macro_f1"] for one in seeds])),
         "confusion": counts.tolist(),
-        "per_class": [
-            {"class": name, "precision": s.precision, "recall": s.recall, "f1": s.f1, "images": s.images}
-            for name, s in zip(names, per_class_scores(counts), strict=True)
-        ],
+        "per_class": by_class(names, counts),
     }
 
 
 def curve_point(figures: dict[str, Any], counts: dict[str, int], **more: Any) -> dict[str, Any]:
     """A row of the label curve, or of the folds: what was compared on how many labels."""
     keys = ("test_top1", "std", "ci95", "per_seed")
-    shown = [model for model in (*CURVE_MODELS, "sgd_probe") if model in figures["models"]]
+    shown = [model for model in TABLE_MODELS if model in figures["models"]]
     return {
         **more,
         "labels": counts["train"] + counts["val"],
@@ -88,8 +102,7 @@ def savings(curve: Sequence[tuple[int, Sequence[Path]]]) -> dict[str, Any] | Non
     points = []
     for labels, folders in curve:
         correct = [load_correct(folder) for folder in folders]
-        baseline, finetuned = (np.stack([found[model] for found in correct]) for model in ("supervised", "finetuned"))
-        points.append(CurvePoint(labels, baseline, finetuned))
+        points.append(CurvePoint(labels, _stacked(correct, "supervised"), _stacked(correct, "finetuned")))
     found = label_savings(points)
     return None if found is None else found.as_record()
 

@@ -15,6 +15,7 @@ from twoviews.settings import (
     FinetuneCommand,
     FinetuneSettings,
     LabelSettings,
+    PretrainCommand,
     Settings,
     StudyCommand,
     SupervisedCommand,
@@ -25,6 +26,7 @@ from twoviews.settings import (
 from twoviews.stages.classify import run_finetune, run_supervised
 from twoviews.stages.features import run_features
 from twoviews.stages.plan import with_epochs
+from twoviews.stages.pretrain import run_pretrain
 from twoviews.stages.setup import Shared, settings_for
 from twoviews.stages.test import run_test
 
@@ -76,11 +78,15 @@ class Comparison:
         return self.pretrained.parent == self.folder
 
 
-def baseline_stage(settings: StudyCommand, one: Comparison) -> tuple[str, Work]:
-    """The stage that needs no pretraining."""
+def first_stages(settings: StudyCommand, one: Comparison) -> list[tuple[str, Work]]:
+    """The baseline, which needs no pretraining, and the pretraining, unless it starts from another's."""
     part = with_share(settings.supervised, one.share)
-    command = stage_command(settings, one, SupervisedCommand, part, "supervised")
-    return "supervised", lambda: run_supervised(command, one.shared)
+    baseline = stage_command(settings, one, SupervisedCommand, part, "supervised")
+    stages: list[tuple[str, Work]] = [("supervised", lambda: run_supervised(baseline, one.shared))]
+    if one.pretrains:
+        pretraining = stage_command(settings, one, PretrainCommand, settings.pretrain, "pretrain")
+        stages.append(("pretrain", lambda: run_pretrain(pretraining, one.shared)))
+    return stages
 
 
 def pretrained_stages(settings: StudyCommand, one: Comparison) -> list[tuple[str, Work]]:

@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from twoviews.dataset.images import ImageSet, evenly_spaced
 from twoviews.errors import CheckpointError
-from twoviews.evaluation.classification import confusion_counts, macro_f1, per_class_scores
+from twoviews.evaluation.classification import confusion_counts, macro_f1
 from twoviews.evaluation.knn import KNN, ProtocolPredictions, protocol_predictions
 from twoviews.evaluation.maps import pca_map, tsne_map
-from twoviews.evaluation.seeds import difference_over_seeds, mean_over_seeds
+from twoviews.evaluation.seeds import mean_over_seeds
 from twoviews.files import read_json
 from twoviews.settings import TestCommand
+from twoviews.stages.combine import by_class, comparison
 from twoviews.stages.feature_maps import map_quality_figures
 from twoviews.stages.feature_probes import protocol_rows
 from twoviews.stages.features import Features, extract, save_features, save_maps
@@ -147,10 +148,6 @@ def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Share
         if model in predictions
     }
     correct = {model: predictions[model] == labels for model in models}
-    comparison: dict[str, Any] = {}
-    if {"supervised", "finetuned"} <= set(correct):
-        difference = difference_over_seeds(correct["finetuned"][None], correct["supervised"][None], seed=settings.seed)
-        comparison["finetuned_minus_supervised"] = difference.as_record()
     write_tables(run.path, test, names, scores.probabilities, correct)
     more: dict[str, Any] = {}
     if scores.knn_protocols:
@@ -159,7 +156,7 @@ def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Share
         shown = predictions.get("finetuned", next(iter(predictions.values())))
         more["map_quality"] = _write_maps(scores, test, shown, settings, shared, run)
         write_pictures(run, test, models, names)
-    run.finish({"models": models, "comparison": comparison, **more})
+    run.finish({"models": models, "comparison": comparison([correct], settings.seed), **more})
     for model, figures in models.items():
         low, high = figures["ci95"]
         say(f"test: {model:<25} {figures['test_top1']:.1%}  (95 % interval {low:.1%} to {high:.1%})")
@@ -174,10 +171,7 @@ def _figures(
         **mean_over_seeds((predicted == labels)[None]).as_record(),
         "macro_f1": macro_f1(counts),
         "confusion": counts.tolist(),
-        "per_class": [
-            {"class": name, "precision": s.precision, "recall": s.recall, "f1": s.f1, "images": s.images}
-            for name, s in zip(names, per_class_scores(counts), strict=True)
-        ],
+        "per_class": by_class(names, counts),
     }
 
 
