@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from twoviews.dataset.images import ImageSet, Indices, evenly_spaced
-from twoviews.dataset.splits import Splits, validation_count
+from twoviews.dataset.splits import Splits, class_counts, validation_count
 from twoviews.errors import SettingsError
 
 SMALLEST = 2  # labels of a class: one trains, one validates
@@ -92,27 +92,26 @@ def with_fold(splits: Splits, fold: int) -> Splits:
 
 def label_counts(splits: Splits) -> Indices:
     """(C,) labelled images of each class, validation among them."""
-    classes = len(splits.class_names)
-    assert splits.train.labels is not None
-    assert splits.val.labels is not None
-    return np.bincount(splits.train.labels, minlength=classes) + np.bincount(splits.val.labels, minlength=classes)
+    counts: Indices = np.sum(
+        [class_counts(images, splits.class_names) for images in (splits.train, splits.val)], axis=0
+    )
+    return counts
 
 
 def _limited(splits: Splits, wanted: Callable[[int], int], seed: int, val_fraction: float, what: str) -> Splits:
-    assert splits.train.labels is not None
-    assert splits.val.labels is not None
-    have = label_counts(splits)
-    counts = [min(wanted(int(count)), int(count)) for count in have]
-    validating = [
-        min(validation_count(count, val_fraction), int(np.sum(splits.val.labels == number)))
-        for number, count in enumerate(counts)
-    ]
-    training = [count - validates for count, validates in zip(counts, validating, strict=True)]
-    # Where validation has more than its part, a large budget would ask for more training images than there are.
-    short = [max(0, wants - int(np.sum(splits.train.labels == number))) for number, wants in enumerate(training)]
-    train = _first(splits.train, [n - missing for n, missing in zip(training, short, strict=True)], seed, 0)
-    val = _first(splits.val, [n + missing for n, missing in zip(validating, short, strict=True)], seed, 1)
-    return _with(splits, train, val, f"{sum(counts):,} of {int(have.sum()):,} labels are used: {what}.")
+    training, validating = [], []
+    used = 0
+    trains, validates = (class_counts(images, splits.class_names) for images in (splits.train, splits.val))
+    for in_train, in_val in zip(trains, validates, strict=True):
+        count = min(wanted(in_train + in_val), in_train + in_val)
+        val = min(validation_count(count, val_fraction), in_val)
+        # Where validation has more than its part, a large budget would ask for more training images than there are.
+        train = min(count - val, in_train)
+        training.append(train)
+        validating.append(count - train)
+        used += count
+    limited = _first(splits.train, training, seed, 0), _first(splits.val, validating, seed, 1)
+    return _with(splits, *limited, f"{used:,} of {sum(trains) + sum(validates):,} labels are used: {what}.")
 
 
 def _first(images: ImageSet, counts: list[int], seed: int, part: int) -> ImageSet:
@@ -137,12 +136,7 @@ def _joined(train: ImageSet, val: ImageSet) -> ImageSet:
 
 
 def _with(splits: Splits, train: ImageSet, val: ImageSet, note: str) -> Splits:
-    classes = len(splits.class_names)
-    counts = {
-        part: [int(count) for count in np.bincount(images.labels, minlength=classes)]
-        for part, images in (("train", train), ("val", val))
-        if images.labels is not None
-    }
+    counts = {part: class_counts(images, splits.class_names) for part, images in (("train", train), ("val", val))}
     used = [train, val, splits.unlabeled, *([] if splits.test_images is None else [splits.test_images])]
     return replace(
         splits,

@@ -170,7 +170,7 @@ def make_splits(
         leaks=search.leaks,
         conflicts=conflicts,
         blank=blank,
-        class_counts={part: _class_counts(images, source.class_names) for part, images in counted.items()},
+        class_counts={part: class_counts(images, source.class_names) for part, images in counted.items()},
         notes=notes,
         skipped=list(source.skipped),
         folds=None if source.folds is None else [source.train.rows[fold] for fold in source.folds],
@@ -229,14 +229,15 @@ def _without_validation_rows(source: Source, val: ImageSet, keep_leaks: bool, no
     return positions[~same]
 
 
-def _class_counts(images: ImageSet, class_names: tuple[str, ...]) -> list[int]:
+def class_counts(images: ImageSet, class_names: tuple[str, ...]) -> list[int]:
+    """Labelled images of each class."""
     assert images.labels is not None
     return [int(count) for count in np.bincount(images.labels, minlength=len(class_names))]
 
 
 def _require_each_class(train: ImageSet, val: ImageSet, class_names: tuple[str, ...], remedy: str) -> None:
     for part, images in (("train", train), ("val", val)):
-        counts = _class_counts(images, class_names)
+        counts = class_counts(images, class_names)
         if min(counts) == 0:
             empty = ", ".join([name for name, count in zip(class_names, counts, strict=True) if count == 0][:10])
             raise DataError(
