@@ -35,7 +35,7 @@ KMEANS_PROTOCOL = (
 
 @dataclass
 class Grouped:
-    """Clusters of the pretrained features, and the class given to each (-1: none)."""
+    """Clusters of a backbone's features, and the class given to each (-1: none)."""
 
     clusters: Clusters
     mapping: Labels
@@ -88,9 +88,8 @@ def group(
 ) -> tuple[Grouped, dict[str, Any]]:
     """k-means of both backbones' features against the classes, silhouettes, and which k the features suggest."""
     k, seed = settings.clusters or classes, settings.seed
-    clusters, figures = _agreement(pretrained, k, labels, classes, seed)
-    mapping = cluster_agreement(clusters.assignments, labels, classes).mapping
-    chance = shuffled_agreement(clusters.assignments, labels, classes, seed)
+    grouped, figures = _agreement(pretrained, k, labels, classes, seed)
+    chance = shuffled_agreement(grouped.clusters.assignments, labels, classes, seed)
     curve = cluster_curve(pretrained, curve_values(classes, len(labels)), seed)
     record = {
         "protocol": KMEANS_PROTOCOL.format(starts=figures["starts"]),
@@ -102,15 +101,15 @@ def group(
         "suggested_k": suggested_k(curve),
         "random_init": _agreement(random_init, k, labels, classes, seed)[1],
     }
-    return Grouped(clusters, mapping), record
+    return grouped, record
 
 
-def _agreement(features: Features, k: int, labels: Labels, classes: int, seed: int) -> tuple[Clusters, dict[str, Any]]:
+def _agreement(features: Features, k: int, labels: Labels, classes: int, seed: int) -> tuple[Grouped, dict[str, Any]]:
     """The start with the lowest inertia; its figures, their spread over all starts, and silhouettes."""
     starts = kmeans_starts(features, k, seed)
     clusters = lowest_inertia(starts)
     agreement = cluster_agreement(clusters.assignments, labels, classes)
-    return clusters, {
+    return Grouped(clusters, agreement.mapping), {
         "accuracy": agreement.accuracy,
         "nmi": agreement.nmi,
         "ari": agreement.ari,
