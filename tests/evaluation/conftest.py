@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -24,3 +27,15 @@ def blobs() -> Blobs:
         return np.maximum(features, 0.0).astype(np.float32), labels
 
     return make
+
+
+@pytest.fixture(scope="session")
+def coverage() -> ModuleType:
+    """The simulation of benchmarks/interval_coverage.py."""
+    file = Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"
+    spec = importlib.util.spec_from_file_location("interval_coverage", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

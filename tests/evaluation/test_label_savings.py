@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
@@ -10,16 +7,6 @@ from scipy.stats import ttest_1samp
 from twoviews.errors import DataError, SettingsError
 from twoviews.evaluation.label_savings import CurvePoint, label_savings
 from twoviews.evaluation.seeds import difference_over_seeds
-
-SIMULATION = Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"
-
-
-@pytest.fixture(scope="module")
-def coverage():
-    spec = importlib.util.spec_from_file_location("interval_coverage", SIMULATION)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def curve(labels, baseline, finetuned, spread=(-0.01, 0.0, 0.01)):

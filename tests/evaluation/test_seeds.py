@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,16 +14,6 @@ from twoviews.errors import DataError, SettingsError
 from twoviews.evaluation.random_effects import grand_mean, mean_squares
 from twoviews.evaluation.seeds import difference_over_seeds, mean_over_seeds, over_folds
 from twoviews.evaluation.significance import paired_bootstrap
-
-SIMULATION = Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"
-
-
-@pytest.fixture(scope="module")
-def coverage():
-    spec = importlib.util.spec_from_file_location("interval_coverage", SIMULATION)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def drawn(seeds, images, spread_seeds=0.05, spread_images=0.3, seed=0):
