@@ -1,6 +1,8 @@
 # Each goal sets up what it needs: a virtual environment in .venv and the project installed in it.
 PYTHON ?= python3
 BIN := .venv/bin
+# A file's tests share what they set up, so they stay in one process; each process computes on one core.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 READY := .venv/.ready
 
 .PHONY: demo test test-all check format clean
@@ -9,10 +11,10 @@ demo: $(READY)
 	$(BIN)/twoviews study sample
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m "slow or not slow" --timeout 1800
+	$(PYTEST) -m "slow or not slow" --timeout 1800
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -243,7 +243,11 @@ def test_other_harmless_files_stay_packed(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"toys.tar.gz", *GOOD}
 
 
-@pytest.mark.parametrize("content", [packed(GOOD)[:-200], b"not an archive", packed({"toys/a.bin": b"A"})])
+@pytest.mark.parametrize(
+    "content",
+    [packed(GOOD)[:-200], b"not an archive", packed({"toys/a.bin": b"A"})],
+    ids=["cut", "text", "incomplete"],
+)
 def test_damaged_archives_leave_nothing(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "toys.tar.gz"
     file.write_bytes(content)

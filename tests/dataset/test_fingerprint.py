@@ -64,7 +64,9 @@ def test_an_image_in_two_sets_has_its_label() -> None:
 
 
 @pytest.mark.parametrize(
-    "damaged", [b"", SAVED[:-9], SAVED[:20] + b"\0" + SAVED[21:], gzip.compress(b"[]"), gzip.compress(b"{}")]
+    "damaged",
+    [b"", SAVED[:-9], SAVED[:20] + b"\0" + SAVED[21:], gzip.compress(b"[]"), gzip.compress(b"{}")],
+    ids=["empty", "cut", "changed", "list", "nothing in it"],
 )
 def test_a_damaged_file_is_an_error(damaged: bytes) -> None:
     with pytest.raises(ValueError):
