@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from twoviews.dataset import near_copies, picture_hash
+from twoviews.dataset import near_copies
 from twoviews.dataset.images import ImageSet, Pixels
 from twoviews.dataset.near_copies import NearCopies, find_near_copies, similarity
 from twoviews.dataset.picture_hash import GRID, WAYS, grids, picture_hashes, turned, turned_hashes
@@ -164,7 +164,7 @@ def test_blocks_and_threads_change_nothing(photos: Pixels, monkeypatch: pytest.M
     expected = search()
     assert len(expected[3]) > 200
     threads = torch.get_num_threads()
-    monkeypatch.setattr(picture_hash, "_BLOCK_BYTES", 7 * photos[0].nbytes)
+    monkeypatch.setattr("twoviews.dataset.copies._BLOCK_BYTES", 7 * photos[0].nbytes)
     monkeypatch.setattr(near_copies, "_ROWS", 11)
     monkeypatch.setattr(near_copies, "_COLUMNS", 13)
     try:

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 OPTIONS = ["--warmup-epochs", "0", "--batch-size", "16", "--image-size", "16", "--backbone", "resnet18_w16"]
 OPTIONS += ["--device", "cpu", "--precision", "float32", "--threads", "1", "--epochs", "60", "--cache", "cache"]
 OPTIONS += ["--base-lr", "0.01"]  # so low that rounding grows slowly
+OPTIONS += ["--checkpoint-minutes", "0.01"]  # else so short a run is saved at its end alone
 LAUNCHER = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 
 

@@ -38,6 +38,8 @@ from twoviews.trainers.validate import Normalisation
 
 IMAGES, WIDTH, TEMPERATURE = 8, 5, 0.2
 STEPS = 3
+JUMP = 14
+LOSSES = {"info_nce": False, "dcl": True}  # whether decoupled
 
 
 def numbers(*shape: int, seed: int) -> Tensor:
@@ -64,9 +66,10 @@ def bounds(rank: int, world: int, rows: int) -> slice:
 # What the processes do. ---------------------------------------------------------------------------------------------
 
 
-def contrast(engine: Engine) -> dict[str, Any]:
+def contrast(engine: Engine, decoupled: bool) -> dict[str, Any]:
     mine = share_of_views(joined_projections(), engine).requires_grad_()
-    loss, top1 = info_nce(mine, TEMPERATURE, candidates=engine.gather(mine), first_row=engine.rank * len(mine))
+    place = {"candidates": engine.gather(mine), "first_row": engine.rank * len(mine)}
+    loss, top1 = info_nce(mine, TEMPERATURE, **place, decoupled=decoupled)  # type: ignore[arg-type]
     loss.backward()
     assert mine.grad is not None
     # Every process adds its loss's gradient; averaging over processes is what the wrapped module does to weights.
@@ -148,7 +151,7 @@ def stop_together(engine: Engine, spoilt: str) -> dict[str, Any]:
         # A loss that is infinite and whose gradient is not: no other process can tell.
         return loss, {"loss": loss.detach() + (math.inf if bad and spoilt == "loss" else 0)}
 
-    settings = SupervisedSettings(epochs=2, batch_size=16, optimizer="adamw")
+    settings = SupervisedSettings(epochs=2, batch_size=16, optimizer="adamw", checkpoint_minutes=1e-9)
     task = Task("supervised", module, Batches(images, engine.device), step, lambda epoch: {})
     folder = Path(tempfile.gettempdir()) / f"twoviews-stop-{os.environ['MASTER_PORT']}-{spoilt}"
     folder.mkdir(exist_ok=True)
@@ -163,13 +166,45 @@ def stop_together(engine: Engine, spoilt: str) -> dict[str, Any]:
     return {}
 
 
+def go_back_together(engine: Engine) -> dict[str, Any]:
+    """Training in which the loss of the last process alone jumps, once, at step ``JUMP``."""
+    torch.manual_seed(7)
+    module = engine.join_processes(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4)))
+    pixels = torch.randint(0, 256, (48, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
+    images = ImageSet.whole(pixels.numpy(), None, [f"{i}.png" for i in range(len(pixels))])
+    calls = 0
+
+    def step(wrapped: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        nonlocal calls
+        calls += 1
+        loss = (wrapped(batch.images / 255) - batch.rows[:, None] / 48).square().mean()
+        return loss, {
+            "loss": loss.detach() + (1000 if calls == JUMP + 1 and engine.rank + 1 == engine.world_size else 0)
+        }
+
+    settings = SupervisedSettings(epochs=8, batch_size=16, on_spike="rollback")
+    task = Task("supervised", module, Batches(images, engine.device), step, lambda epoch: {})
+    folder = Path(tempfile.gettempdir()) / f"twoviews-jump-{os.environ['MASTER_PORT']}"
+    folder.mkdir(exist_ok=True)
+    try:
+        training.train(task, settings, engine, RunFolder(folder, writes=engine.is_first), seed=5)
+        engine.barrier()
+        (last,) = (folder / "checkpoints").glob("step-00000024")
+        state = json.loads((last / "state.json").read_text())
+    finally:
+        engine.barrier()
+        shutil.rmtree(folder, ignore_errors=True)
+    return {"calls": calls, "left_out": state["left_out"], "weights": dict(module.state_dict())}
+
+
 def everything(engine: Engine) -> dict[str, Any]:
     return {
-        "contrast": contrast(engine),
+        "contrast": {name: contrast(engine, decoupled) for name, decoupled in LOSSES.items()},
         "train": train(engine),
         "chunks": simclr_gradient(engine, chunk_size=1),
         "normalise": normalise(engine),
         "agree": agree(engine),
+        "jump": go_back_together(engine),
         "stop": {spoilt: stop_together(engine, spoilt) for spoilt in ("loss", "gradient")},
     }
 
@@ -234,18 +269,19 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return run_processes(everything, request.param, folder)
 
 
-def test_loss_and_gradient_of_info_nce(found: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_and_gradient_of_info_nce(found: list[dict[str, Any]], name: str) -> None:
     z = joined_projections().requires_grad_()
-    loss, top1 = info_nce(z, TEMPERATURE)
+    loss, top1 = info_nce(z, TEMPERATURE, decoupled=LOSSES[name])
     loss.backward()
     assert z.grad is not None
     for rank, result in enumerate(found):
-        mine = result["contrast"]
+        mine = result["contrast"][name]
         torch.testing.assert_close(mine["loss"], loss.detach(), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(mine["top1"], top1)
         expected = torch.cat([view.chunk(len(found))[rank] for view in z.grad.chunk(2)])
         torch.testing.assert_close(mine["gradient"], expected, rtol=1e-10, atol=1e-12)
-    assert len({float(r["contrast"]["own_loss"]) for r in found}) == len(found)  # they did see different anchors
+    assert len({float(r["contrast"][name]["own_loss"]) for r in found}) == len(found)  # they did see different anchors
 
 
 def test_training_steps_of_a_wrapped_network(found: list[dict[str, Any]]) -> None:
@@ -301,6 +337,14 @@ def test_numbers_of_one_process_stop_all_and_the_first_one_speaks(
         assert stopped["speaks"] is (rank == 0)
         assert stopped["failure"]["step"] == 3
         assert len(stopped["failure"]["images"]) == 16  # of the joint batch
+
+
+def test_a_jump_in_one_process_sends_all_back_to_the_same_step(found: list[dict[str, Any]]) -> None:
+    for result in found:
+        jump = result["jump"]
+        assert jump["left_out"] == list(range(JUMP - 9, JUMP + 1))
+        assert jump["calls"] == 24 + (JUMP - 9)  # up to the jump, once more to what is left out, and on after it
+        torch.testing.assert_close(jump["weights"], found[0]["jump"]["weights"], rtol=0, atol=0)
 
 
 def test_joining_keeps_weights_statistics_and_what_is_frozen() -> None:

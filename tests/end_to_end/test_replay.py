@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,39 @@ def test_a_run_that_diverges_is_replayed_to_the_layer(diverged: Path) -> None:
     assert f"first in {layer};" in done.stderr
     assert "largest weight" in done.stdout
     assert {k: v for k, v in listing(run).items() if k != ".lock"} == {k: v for k, v in before.items() if k != ".lock"}
+
+
+def test_it_begins_at_the_checkpoint_that_was_kept(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["pretrain", str(photos), *FAST, *ABSURD, "--out", "run", "--checkpoint-minutes", "1e-9"]
+    assert main(command) == 5
+    failure = json.loads(Path("run/failure.json").read_text())
+    step = failure["step"]
+    assert step > 0
+    assert failure["checkpoint"] == f"step-{step:08d}"  # one at every step
+    said = capsys.readouterr()
+    assert f"(step-{step:08d}) is intact" in said.err
+    assert "go on from these weights in a new run with --fork" in said.err
+
+    # A copy without it is trained from its first step on and comes to the same; it is made a study's stage, too.
+    shutil.copytree("run", "study/pretrain")
+    shutil.rmtree("study/pretrain/checkpoints")
+    Path("study/pretrain/failure.json").write_text(json.dumps({**failure, "group": "pretrain"}))
+    before = listing(Path("run"))
+    seen = []
+    for run, advice in (("run", "lower --base-lr ("), ("study", "lower --pretrain.base-lr (")):
+        assert main(["replay", run]) == 5
+        said = capsys.readouterr()
+        assert (f"pretrain: going on from step {step} of 12" in said.out) == (run == "run")
+        assert advice in said.err
+        seen.append([line for line in said.out.splitlines() if line.startswith("  ")])
+    assert seen[0] == seen[1]
+    assert any(line.split()[:2] == ["first", "layer"] for line in seen[0])
+    assert {k: v for k, v in listing(Path("run")).items() if k != ".lock"} == {
+        k: v for k, v in before.items() if k != ".lock"
+    }
 
 
 @pytest.mark.slow

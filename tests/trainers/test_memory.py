@@ -14,6 +14,7 @@ from torch import nn
 
 from twoviews.dataset.batches import Batches
 from twoviews.errors import ResourceError
+from twoviews.settings import PretrainCommand, StudyCommand, stage_settings
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.memory import EXACTNESS, _largest, is_out_of_memory
@@ -82,6 +83,16 @@ def test_pretraining_says_what_fits_and_changes_no_batch(tmp_path: Path, capsys:
     train(task, advised, on, run_folder(tmp_path / "smaller"), seed=SEED)
     task.step = ChunkedStep(task.step, 16)  # type: ignore[arg-type]
     train(task, settings, on, run_folder(tmp_path / "chunked"), seed=SEED)
+
+
+def test_a_study_s_stage_names_the_study_s_flags(tmp_path: Path) -> None:
+    on, study = engine(), StudyCommand()
+    part = simclr_settings().model_copy(update={"batch_size": SIZE})
+    settings = stage_settings(PretrainCommand, study, part)
+    task = simclr(settings, on)
+    with_memory_for(task, 2 * 21)
+    with pytest.raises(ResourceError, match=r"use --pretrain.batch-size 2\d, or .* with --pretrain.chunk-size 16\.$"):
+        train(task, settings, on, run_folder(tmp_path), seed=SEED)
 
 
 def test_the_estimate_before_training_says_the_same() -> None:
@@ -158,6 +169,13 @@ def test_a_doubtful_error_is_memory_if_a_smaller_batch_works(tmp_path: Path) -> 
 )
 def test_what_is_a_failed_allocation(error: BaseException, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+    assert is_out_of_memory(error, surely=True) is expected
+
+
+def test_what_may_be_a_failed_allocation_is_not_surely_one() -> None:
+    error = RuntimeError("could not create a primitive")
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(error, surely=True)
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 7, 31, 32, 33, 100, 511, 1536, 2047])

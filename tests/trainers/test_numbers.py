@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import re
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +12,6 @@ import pytest
 import torch
 from small_tasks import (
     BATCH,
-    IMAGES,
     SEED,
     STEPS_PER_EPOCH,
     at_step,
@@ -30,7 +26,8 @@ from small_tasks import (
 from torch import Tensor
 
 from twoviews.dataset.random_numbers import epoch_order
-from twoviews.errors import CheckpointError, NumbersError, Stopped
+from twoviews.errors import CheckpointError, NumbersError
+from twoviews.settings import PretrainCommand, StudyCommand, stage_settings
 from twoviews.trainers import train as train_module
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.failures import read_failure
@@ -117,6 +114,19 @@ def test_what_a_replay_needs_is_written_down(tmp_path: Path) -> None:
     assert failure.loss == pytest.approx(2, abs=2)
     assert failure.gradient_norm is None
     assert failure.lr > 0
+
+
+def test_in_a_study_the_advice_names_the_study_s_flags(tmp_path: Path) -> None:
+    on, study = engine(), StudyCommand()
+    settings = stage_settings(PretrainCommand, study, simclr_settings())
+    task = simclr(settings, on)
+    task.step = at_step(6, task.step, spoilt_gradient)
+    with pytest.raises(NumbersError) as error:
+        train(task, settings, on, run_folder(tmp_path), seed=SEED)
+    said = str(error.value)
+    assert "lower --pretrain.base-lr (20) or set --pretrain.clip-grad-norm, and begin anew with --new" in said
+    assert "--fork" not in said  # a study has no such flag to use
+    assert read_failure(tmp_path).group == "pretrain"
 
 
 def test_the_same_command_comes_to_the_same_step_and_past_it_once_it_can(tmp_path: Path) -> None:
@@ -282,69 +292,3 @@ def test_one_number_among_many_is_found(value: float) -> None:
     counts = torch.tensor([3])
     named = [("a", large), ("b", spoilt), ("c", counts), ("d", torch.zeros(0)), ("e", spoilt.bfloat16())]
     assert not_finite(named) == ["b", "e"]
-
-
-# Jumps of the loss. -------------------------------------------------------------------------------------------------
-
-
-def test_jumps_of_the_loss_are_counted_the_same_after_a_stop(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = simclr_settings()
-
-    def jumping(step: Step, stop: int | None = None) -> Step:
-        def wrapped(module: Any, batch: Any) -> Any:
-            loss, scalars = step(module, batch)
-            number = step_of(batch)
-            if number == stop:
-                signal.raise_signal(signal.SIGTERM)
-            return loss, ({**scalars, "loss": scalars["loss"] * 50} if number in (4, 6) else scalars)
-
-        return wrapped
-
-    def run(path: Path, stop: int | None = None) -> list[dict[str, Any]]:
-        on = engine()
-        task = simclr(settings, on)
-        task.step = jumping(task.step, stop)
-        train(task, settings, on, run_folder(path), seed=SEED)
-        return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-    whole = run(tmp_path / "whole")
-    said = capsys.readouterr().out
-    assert said.count("warning: pretrain: the loss jumped to") == 1  # once an epoch
-    assert re.search(r"jumped to \d+ at step 4, \d\d times that of the epochs before \(\d\.\d+\)", said)
-    assert [row.get("loss_spikes") for row in whole] == [None, 2, None]
-    with pytest.raises(Stopped):
-        run(tmp_path / "stopped", stop=5)
-    assert run(tmp_path / "stopped") == whole
-
-
-def step_of(batch: Any) -> int:
-    """Known by the images, not by the number of the call, which a resume begins anew."""
-    order = epoch_order(SEED, batch.epoch, IMAGES).tolist()
-    return batch.epoch * STEPS_PER_EPOCH + order.index(int(batch.rows[0])) // BATCH
-
-
-def test_what_counts_as_a_jump() -> None:
-    def spikes(earlier: list[float], *losses: float) -> float:
-        watch = Watch("pretrain", far(), earlier)
-        for step, loss in enumerate(losses):
-            watch.note(step, torch.tensor(loss), None)
-        assert not watch.look()
-        return watch.spikes
-
-    assert spikes([], 1e6) == 0  # nothing to compare with
-    assert spikes([1.0], 9.9, 10.1, 500.0) == 2
-    assert spikes([100.0, 1.0, 1.0, 1.0, 1.0, 1.0], 11.0) == 1  # the median of the last five
-    assert spikes([1e-4], 0.9) == 0  # near 0 a loss moves about by itself
-    assert spikes([1e-4], 1.1) == 1
-
-
-def test_an_epoch_s_mean_is_what_later_ones_are_compared_with() -> None:
-    watch = Watch("pretrain", far())
-    watch.end_epoch(2.0)
-    watch.note(4, torch.tensor(30.0), None)
-    assert not watch.look()
-    assert watch.spikes == 1
-    watch.end_epoch(9.0)
-    assert watch.spikes == 0

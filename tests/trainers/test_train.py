@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,11 +30,14 @@ from small_tasks import (
     simclr,
     simclr_settings,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from twoviews.dataset.batches import Batches
 from twoviews.errors import DataError, SettingsError, Stopped
 from twoviews.settings import TrainingSettings
+from twoviews.trainers import train as train_module
+from twoviews.trainers.checkpoint import State, save_checkpoint
+from twoviews.trainers.engine import Engine
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.steps import progress_at, view_size_at
 from twoviews.trainers.task import Task, batch_size_of
@@ -111,6 +115,54 @@ def test_rows_logged_after_the_checkpoint_are_taken_back(tmp_path: Path) -> None
         file.write('{"epoch": 2, "step": 8, "loss": 0.5}\n{"epoch": 3, "st')
     complete(simclr, settings, tmp_path / "crashed", init=9)
     assert left_by(tmp_path / "crashed") == left_by(tmp_path / "whole")
+
+
+def tiny(settings: TrainingSettings, on: Engine, *, init: int = 1, **more: Any) -> Task:
+    task = simclr(settings, on, **more)
+    torch.manual_seed(init)
+    task.module = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.BatchNorm1d(48), nn.Linear(48, 8))
+    return task
+
+
+def test_short_epochs_are_saved_when_seconds_have_gone_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And at the end, at a signal, and within long epochs; the bits are those of a run that saves each epoch."""
+    settings = simclr_settings().model_copy(update={"epochs": 9})
+    complete(tiny, settings, tmp_path / "each")
+    saved: list[int] = []
+
+    def save(folder: Path, module: Any, optimizer: Any, state: State, *more: Any) -> Path:
+        saved.append(state.step)
+        return save_checkpoint(folder, module, optimizer, state, *more)
+
+    def train_until(stop: int | None, path: Path, minutes: float = 10.0) -> list[int]:
+        on, done = engine(), 0
+        task = tiny(settings, on)
+        inner = task.step
+
+        def step(module: Any, batch: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done == stop:
+                signal.raise_signal(signal.SIGTERM)
+            return inner(module, batch)
+
+        task.step = step
+        saved.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(train_module, "EPOCH_SECONDS", 10.0)
+            patch.setattr(train_module, "save_checkpoint", save)
+            patch.setattr(train_module, "time", SimpleNamespace(monotonic=lambda: 0.8 * done))  # 3.2 s an epoch
+            train(task, settings.model_copy(update={"checkpoint_minutes": minutes}), on, run_folder(path), seed=SEED)
+        return saved
+
+    with pytest.raises(Stopped):
+        train_until(19, tmp_path / "seldom")
+    assert saved == [16, 19]
+    assert train_until(None, tmp_path / "seldom") == [32, 36]
+    assert left_by(tmp_path / "seldom") == left_by(tmp_path / "each")
+    with pytest.raises(Stopped):
+        train_until(9, tmp_path / "within", minutes=0.02)
+    assert saved == [2, 4, 6, 8, 9]
 
 
 def test_a_damaged_checkpoint_costs_steps_and_no_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

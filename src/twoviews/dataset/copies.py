@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -63,6 +64,11 @@ def same_images(one: ImageSet, other: ImageSet) -> bool:
     return one.pixels is other.pixels and np.array_equal(one.rows, other.rows)
 
 
+def images_a_block(pixels: Pixels) -> int:
+    """How many images are read at a time, so that memory stays flat however many there are."""
+    return max(1, _BLOCK_BYTES // max(1, math.prod(pixels.shape[1:])))
+
+
 def _common_order(arrays: Sequence[Pixels]) -> tuple[int, ...]:
     """The axes in the order in which the largest array lies in memory.
 
@@ -76,7 +82,7 @@ def _common_order(arrays: Sequence[Pixels]) -> tuple[int, ...]:
 def _digests(images: ImageSet, order: tuple[int, ...]) -> list[bytes]:
     view = images.pixels.transpose(order)
     size = repr(images.pixels.shape[1:]).encode()
-    each = max(1, _BLOCK_BYTES // max(1, int(np.prod(images.pixels.shape[1:]))))
+    each = images_a_block(images.pixels)
 
     def of(rows: npt.NDArray[np.int64]) -> list[bytes]:
         block = np.ascontiguousarray(rows_of(view, rows))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from twoviews.dataset.copies import images_a_block
 from twoviews.dataset.images import ImageSet, Indices, Pixels, forget_pages, rows_of
 
 GRID = 16  # a picture is seen as 16×16 areas of three colours
@@ -25,8 +26,6 @@ FREQUENCIES = 8  # of each direction, in the hash; the first is the mean
 WAYS = 8  # that a square can lie
 LENGTH = 127  # of a hash as a vector; no entry is larger, so that each fits a signed byte
 BLANK_CONTRAST = 3.0  # standard deviation of brightness, of 255, under which a picture has no hash
-
-_BLOCK_BYTES = 16 << 20
 
 Hashes = npt.NDArray[np.int8]
 Grids = npt.NDArray[np.uint8]
@@ -69,7 +68,7 @@ def grids(images: ImageSet, positions: Indices) -> Grids:
 def _blocks(images: ImageSet, positions: Indices) -> Iterator[Grids]:
     """``grids`` of some images after the other; the first block is empty, so that there is always one."""
     yield np.empty((0, 3, GRID, GRID), dtype=np.uint8)
-    each = max(1, _BLOCK_BYTES // max(1, math.prod(images.pixels.shape[1:])))
+    each = images_a_block(images.pixels)
     for start in range(0, len(positions), each):
         yield _grids_of(images.pixels, images.rows[positions[start : start + each]])
         forget_pages(images.pixels)

@@ -33,6 +33,7 @@ from twoviews.stages.bench_tables import header, table
 from twoviews.stages.measure import PeakMemory, Rate, measure
 from twoviews.stages.setup import Shared
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.memory import is_out_of_memory
 from twoviews.trainers.progress import say
 from twoviews.trainers.steps import augmentation_of
 
@@ -77,8 +78,8 @@ def run_bench(settings: BenchCommand) -> list[Row]:
             new = [{"what": what, **about, **row} for row in measured]
             say("\n".join(map(json.dumps, new)) if settings.json else f"\n{table(what, new)}")
             rows += new
-    except RuntimeError as error:
-        if "allocate" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error, surely=True):
             raise
         raise ResourceError(
             f"a batch of {training.batch_size} does not fit into memory: lower --batch-size."

@@ -23,6 +23,7 @@ from twoviews.settings import PretrainCommand
 from twoviews.stages.measure import PeakMemory, Rate, matrix_product_rate, measure
 from twoviews.stages.setup import Shared, new_backbone
 from twoviews.stages.tasks import simclr_model, simclr_task
+from twoviews.trainers.memory import is_out_of_memory
 from twoviews.trainers.optimizer import build_optimizer, set_lr
 from twoviews.trainers.steps import Batch, Scalars
 from twoviews.trainers.task import Task, batch_size_of, one_step
@@ -140,9 +141,9 @@ def _try(step: Callable[[int], None], settings: PretrainCommand) -> None:
     try:
         step(0)
     except (RuntimeError, AssertionError, ValueError) as error:
-        text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        if "allocate" in text:
+        if is_out_of_memory(error, surely=True):
             raise
+        text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         size = settings.view_size or settings.image_size
         raise SettingsError(
             f"--backbone {settings.backbone} can't be trained on views of {size} pixels ({text}); use another "

@@ -14,7 +14,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from twoviews.errors import CheckpointError, NumbersError
-from twoviews.settings import FinetuneCommand, PretrainCommand, ReplayCommand, SupervisedCommand, some_unknown
+from twoviews.settings import (
+    FinetuneCommand,
+    PretrainCommand,
+    ReplayCommand,
+    StudyCommand,
+    SupervisedCommand,
+    mark_group,
+    some_unknown,
+)
 from twoviews.stages.classify import finetune_task, supervised_task
 from twoviews.stages.folders import newest_run
 from twoviews.stages.pretrain import pretrain_task
@@ -75,7 +83,8 @@ def run_replay(settings: ReplayCommand) -> None:
             + (
                 "the failure does not repeat here, where versions, threads or the device's rounding may differ"
                 if engine.precision == failure.machine["precision"]
-                else f"train anew with --precision {engine.precision}, or from these weights with --fork"
+                else f"train anew with --precision {engine.precision}"
+                + (", or from these weights with --fork" if failure.group is None else "")
             )
         )
         return
@@ -107,7 +116,10 @@ def _command(failure: Failure, path: Path, settings: ReplayCommand) -> tuple[Any
         # The batch may have been lowered to what the processes could share.
         own = {"out": path, "devices": 1, "batch_size": failure.batch_size}
         with some_unknown():  # a lowered batch may be below --chunk-size
-            return kind.model_validate({**failure.settings, **own, **changes}), build
+            command = kind.model_validate({**failure.settings, **own, **changes})
+        if failure.group is not None:
+            mark_group(command, StudyCommand, failure.group)
+        return command, build
     except (LookupError, ValidationError) as error:
         name = type(error).__name__
         raise CheckpointError(f"{path / FAILURE} is not of this version of twoviews ({name}); use that one.") from error
@@ -118,5 +130,5 @@ def _advice(failure: Failure, command: Any, engine: Engine) -> str:
     if engine.precision != "float32":
         others.append("try --precision float32 here to see whether it helps")
     if failure.stage == "pretrain":
-        others.append(f"raise --temperature ({command.temperature:g})")
+        others.append(f"raise {command.flag('temperature')} ({command.temperature:g})")
     return ", ".join(others)

@@ -40,6 +40,9 @@ class State:
     Attributes:
         step: optimizer steps done.
         sums: running sums of the unfinished epoch's scalars.
+        losses: of the last steps, by which a jump of the loss is known.
+        left_out: steps that are not trained on, since the loss jumped after them.
+        rollbacks: how often it did, and the run went back.
         best: epoch and validation top-1 of the best epoch so far, where validation chooses.
         engine: state of the precision's gradient scaler.
         metrics_bytes: length of metrics.jsonl when this was saved; rows after it belong to steps that are redone.
@@ -48,6 +51,9 @@ class State:
 
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
+    rollbacks: int = 0
     best: dict[str, float] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     metrics_bytes: int = 0
@@ -61,15 +67,16 @@ def save_checkpoint(
     optimizer: Optimizer,
     state: State,
     best_weights: dict[str, Tensor] | None = None,
+    reach: int = 0,
 ) -> Path:
-    """Save one checkpoint, read it back, and delete all but the last two.
+    """Save one checkpoint, read it back, and delete all but the last two; with ``reach``, see ``settle``.
 
     Raises:
         ResourceError: it could not be written, or not read back; the earlier ones are intact.
     """
     final = folder / f"step-{state.step:08d}"
     if final.exists() and verify(final) is None:
-        settle(folder, state.step)
+        settle(folder, state.step, reach)
         return final  # of a run that was stopped right after a save: the same step, the same state
     tensors, numbers = _flatten_optimizer(optimizer)
     contents = {"model.safetensors": save(contiguous(module.state_dict()))}
@@ -101,12 +108,17 @@ def save_checkpoint(
         raise ResourceError(
             f"{folder}: a checkpoint can't be read back ({damage}): check the disk. The one before it is intact."
         )
-    settle(folder, state.step)
+    settle(folder, state.step, reach)
     return final
 
 
-def settle(folder: Path, step: int) -> None:
+def settle(folder: Path, step: int, reach: int = 0) -> None:
     """What comes after a save, and at a resume where the run was stopped before it: LATEST, and the older ones go.
+
+    Args:
+        folder: of the checkpoints.
+        step: of the newest.
+        reach: a run that goes back when its loss jumps keeps one that is so many steps older than the newest, too.
 
     Raises:
         ResourceError: the disk does not let it.
@@ -114,7 +126,11 @@ def settle(folder: Path, step: int) -> None:
     pointer, name = folder / LATEST, f"step-{step:08d}\n"
     if not pointer.exists() or pointer.read_text(encoding="utf-8") != name:
         write_text(pointer, name)
-    for old in checkpoints(folder)[:-KEEP]:
+    found = checkpoints(folder)
+    behind = [path for path in found if step_of(path) <= max(0, step - reach)] if reach else []
+    for old in found[:-KEEP]:
+        if old in behind[-1:]:
+            continue
         disk.retried(partial(disk.remove_folder, old), old, advice="An old checkpoint can't be deleted.")
 
 
@@ -124,7 +140,7 @@ def _write(path: Path, content: bytes) -> None:
         disk.flush(stream, path)
 
 
-def require_room(folder: Path, module: nn.Module, optimizer: str, *, keeps_best: bool) -> None:
+def require_room(folder: Path, module: nn.Module, optimizer: str, *, keeps_best: bool, more: int = 0) -> None:
     """Refuse to begin where the checkpoints that a run keeps, and the one being written, will not fit.
 
     Args:
@@ -132,13 +148,14 @@ def require_room(folder: Path, module: nn.Module, optimizer: str, *, keeps_best:
         module: what is trained.
         optimizer: ``sgd``, ``adamw`` or ``lars``.
         keeps_best: the best epoch's weights are kept too.
+        more: checkpoints than usual that are kept.
 
     Raises:
         ResourceError: too few bytes are free.
     """
     weights = sum(t.numel() * t.element_size() for t in module.state_dict().values())
     one = weights * (2 + (optimizer == "adamw") + keeps_best)
-    needed = one * max(1, KEEP + 1 - len(checkpoints(folder)))
+    needed = one * max(1, KEEP + 1 + more - len(checkpoints(folder)))
     free = disk.room(folder)
     if free < needed:
         raise ResourceError(
@@ -150,6 +167,11 @@ def require_room(folder: Path, module: nn.Module, optimizer: str, *, keeps_best:
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoint folders, oldest first."""
     return sorted(folder.glob("step-*")) if folder.is_dir() else []
+
+
+def step_of(checkpoint: Path) -> int:
+    """How many steps were done when it was saved."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def load_latest(

@@ -190,6 +190,13 @@ class Engine:
         dist.all_reduce(total)
         return total / self.world_size
 
+    def mean_of(self, values: list[float]) -> list[float]:
+        """For each value, its mean over processes, to float32 where there are several."""
+        if self.world_size == 1 or not values:
+            return values
+        means: list[float] = self.mean(torch.tensor(values, dtype=torch.float32, device=self.device)).tolist()
+        return means
+
     def any(self, *flags: bool) -> list[bool]:
         """For each flag, whether it is set in any process."""
         if self.world_size == 1:

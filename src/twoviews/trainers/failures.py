@@ -1,9 +1,10 @@
 """failure.json: what is needed to repeat a step whose numbers were not finite.
 
 Only the step is written down, no weights. Training is a function of the seed and the step, so that the newest
-checkpoint and the settings lead to the failed step again; it is at most an epoch or ``--checkpoint-minutes`` away. This
-serves a GPU too, which is not waited for and whose weights are spoilt when the failure is seen, it needs no space on a
-disk that may be full, and from there another precision can be tried on weights that are still sound.
+checkpoint and the settings lead to the failed step again; it is at most an epoch and ten seconds, or
+``--checkpoint-minutes``, away. This serves a GPU too, which is not waited for and whose weights are spoilt when the
+failure is seen, it needs no space on a disk that may be full, and from there another precision can be tried on weights
+that are still sound.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Failure:
         checkpoint: folder name of the newest checkpoint, from before the step; None: there is none yet.
         images: ``row`` (identity) and ``file`` of each image of the batch.
         settings: of the stage, its epochs as fitted to ``--minutes``.
+        group: what a study calls these settings; None: the stage was a command of its own.
         machine: as in environment.json.
         versions: of twoviews and torch.
     """
@@ -67,6 +69,7 @@ class Failure:
     machine: dict[str, Any]
     versions: dict[str, str]
     gradients: list[str] = field(default_factory=list)
+    group: str | None = None
 
 
 def record_failure(
@@ -104,6 +107,7 @@ def record_failure(
         checkpoint=kept[-1].name if kept else None,
         images=[{"row": int(images.rows[p]), "file": images.name(p)} for p in positions.tolist()],
         settings=settings.model_dump(mode="json"),
+        group=settings.group,
         machine=engine.describe(),
         versions={"twoviews": twoviews.__version__, "torch": torch.__version__},
         gradients=not_finite(gradients)[:NAMES] if engine.device.type == "cpu" else [],
@@ -117,7 +121,8 @@ def record_failure(
     engine.barrier()  # else the first process to end could end the others before they have written
     where = f"step {step} (epoch {epoch + 1} of {settings.epochs})"
     intact = f"the last checkpoint ({kept[-1].name}) is intact" if kept else "there is no checkpoint yet"
-    anew = "go on from these weights in a new run with --fork" if kept else "begin anew with --new"
+    forks = kept and settings.group is None  # a study trains several models, and forks none
+    anew = "go on from these weights in a new run with --fork" if forks else "begin anew with --new"
     return NumbersError(
         f"{task.name}: {cause} at {where}; {intact}{lost}. `twoviews replay {run.path}` shows where it begins. "
         f"The same command would come to the same step again: {cures(settings)}, and {anew}."
@@ -127,8 +132,9 @@ def record_failure(
 def cures(settings: TrainingSettings) -> str:
     """What may help, as words."""
     clipped = settings.clip_grad_norm
-    clip = "set --clip-grad-norm" if clipped is None else f"lower --clip-grad-norm ({clipped:g})"
-    return f"lower --base-lr ({settings.base_lr:g}) or {clip}"
+    flag = settings.flag("clip_grad_norm")
+    clip = f"set {flag}" if clipped is None else f"lower {flag} ({clipped:g})"
+    return f"lower {settings.flag('base_lr')} ({settings.base_lr:g}) or {clip}"
 
 
 def read_failure(run: Path) -> Failure:

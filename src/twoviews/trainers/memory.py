@@ -3,7 +3,8 @@
 A batch is part of the method (it is where the negatives come from), so what fits is found out and said, not used.
 Linux promises more memory than there is and ends the process that uses it: on a CPU an error, and with it a
 measurement, comes only where the process has a limit of its own (``ulimit -v``) or the system does not overcommit. Even
-then oneDNN may crash where it gets no memory; that is why the first line comes before the measuring.
+then oneDNN may crash where it gets no memory; that is why the first line comes before the measuring. What fits is what
+fitted here: a tenth more or less may in the next process, whose heap has other gaps.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ _SIGNS = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", 
 _DOUBTFUL = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or a CPU, or may have."""
+def is_out_of_memory(error: BaseException, *, surely: bool = False) -> bool:
+    """Whether an allocation failed, on a GPU or a CPU, or may have; ``surely``: whether it can be nothing else."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in (*_SIGNS, *_DOUBTFUL))
+    signs = _SIGNS if surely else (*_SIGNS, *_DOUBTFUL)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def within_memory(work: Work[P, R]) -> Work[P, R]:
@@ -68,29 +70,31 @@ def within_memory(work: Work[P, R]) -> Work[P, R]:
 def _what_fits(task: Task, settings: TrainingSettings, engine: Engine, failed: BaseException) -> str:
     size = batch_size_of(task, settings, engine)
     start = f"{task.name}: a batch of {size:,} images does not fit in memory"
+    batch_flag = settings.flag("batch_size")
     if isinstance(task.step, ChunkedStep):
         start += f", in chunks of {task.step.chunk_size:,}"
     if engine.world_size > 1:  # the others wait in the step: nothing can be measured together any more
-        return f"{start} over {engine.world_size} processes: use a smaller --batch-size."
-    say(f"{start}: lower --batch-size. Measuring what fits ...")
+        return f"{start} over {engine.world_size} processes: use a smaller {batch_flag}."
+    say(f"{start}: lower {batch_flag}. Measuring what fits ...")
     trial = _Trial(task, settings, engine)
     if isinstance(task.step, ChunkedStep):
         whole = task.step.whole
         chunk = _largest(lambda n: trial.fits(size, ChunkedStep(whole, n)), min(size, task.step.chunk_size))
         if chunk:
-            return f"{start}; chunks of {chunk:,} fit as measured: use --chunk-size {chunk}."
+            return f"{start}; chunks of {chunk:,} fit as measured: use {settings.flag('chunk_size')} {chunk}."
     fitting = _largest(lambda n: trial.fits(n, task.step), size)
     if not fitting:
         if any(sign in str(failed) for sign in _DOUBTFUL):
             raise failed
-        return f"{start}, and neither do {SMALLEST}: use a smaller --backbone, --view-size or --image-size."
-    advice = f"{fitting:,} fit as measured: use --batch-size {fitting}"
+        smaller = f"--backbone, {settings.flag('view_size')} or --image-size"
+        return f"{start}, and neither do {SMALLEST}: use a smaller {smaller}."
+    advice = f"{fitting:,} fit as measured: use {batch_flag} {fitting}"
     if isinstance(task.step, SimCLRStep):
         step, chunk = task.step, 1 << fitting.bit_length() - 1
         while chunk >= SMALLEST and not trial.fits(size, ChunkedStep(step, chunk)):
             chunk //= 2
         if chunk >= SMALLEST:
-            advice += f", or keep the batch with --chunk-size {chunk}"
+            advice += f", or keep the batch with {settings.flag('chunk_size')} {chunk}"
     return f"{start}; {advice}."
 
 

@@ -49,7 +49,8 @@ def require_same_run(
     wrong = [text for name, text in changed.items() if not (unmoved and name in PLACES)]
     if wrong:
         shown = "; ".join(wrong[:_SHOWN]) + (f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
-        fork = ", or from its weights with --fork" if "epochs" in type(settings).model_fields else ""
+        forks = "epochs" in type(settings).model_fields and settings.group is None
+        fork = ", or from its weights with --fork" if forks else ""
         raise SettingsError(
             f"{folder} holds a run with other settings ({shown}); use those, or start beside it with --new{fork}."
         )

@@ -51,7 +51,8 @@ def view_size_at(settings: TrainingSettings, image_size: int, progress: float) -
     last = settings.view_size or image_size
     first = settings.first_view_size or last
     if first > last:
-        raise SettingsError(f"--first-view-size {first} is above the {last} pixels that views grow to; lower it.")
+        flag = settings.flag("first_view_size")
+        raise SettingsError(f"{flag} {first} is above the {last} pixels that views grow to; lower it.")
     if progress <= 0 or progress >= 1:
         return first if progress <= 0 else last
     between = round((first + (last - first) * progress) / _VIEW_SIZE_STEP) * _VIEW_SIZE_STEP

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,18 +61,18 @@ def share(positions: Tensor, engine: Engine) -> Tensor:
     return positions.chunk(engine.world_size)[engine.rank]
 
 
-def batch_positions(task: Task, size: int, steps: range, seed: int) -> Iterator[Tensor]:
+def batch_positions(task: Task, size: int, steps: Iterable[int], seed: int) -> Iterator[Tensor]:
     """Positions of the images of the batch of each of ``steps``: (size,) int64."""
     steps_per_epoch = len(task.batches) // size
-    order = torch.empty(0)
+    order, shuffled = torch.empty(0), -1
     for step in steps:
         epoch, position = divmod(step, steps_per_epoch)
-        if position == 0 or step == steps.start:
-            order = epoch_order(seed, epoch, len(task.batches))
+        if epoch != shuffled:
+            order, shuffled = epoch_order(seed, epoch, len(task.batches)), epoch
         yield order[position * size : (position + 1) * size]
 
 
-def shares(task: Task, size: int, steps: range, seed: int, engine: Engine) -> Iterator[Tensor]:
+def shares(task: Task, size: int, steps: Iterable[int], seed: int, engine: Engine) -> Iterator[Tensor]:
     """This process's part of each of ``batch_positions``."""
     return (share(positions, engine) for positions in batch_positions(task, size, steps, seed))
 

@@ -15,9 +15,10 @@ from twoviews.trainers.engine import Engine
 from twoviews.trainers.progress import say
 
 LOG_STEPS = 10  # steps between two waits for a device that is not the CPU
-SPIKE = 10.0  # times the usual loss at which a step's loss counts as a jump
-SMALLEST_USUAL = 0.1  # a loss near 0 moves about by itself: below this it is taken as this
-EARLIER_EPOCHS = 5  # whose median is the usual loss
+SPIKE = 10.0  # deviations above the usual loss at which a step's loss counts as a jump
+SMALLEST_DEVIATION = 0.1  # losses that hardly differ from step to step: a deviation below this is taken as this
+WINDOW = 200  # steps whose median and median absolute deviation say what is usual
+FEWEST = 10  # steps before which nothing is known to be usual
 # fp16's scaler starts at 65,536 and halves where a gradient is not finite: 20 steps without one that is.
 SMALLEST_SCALE = 2.0**-4
 
@@ -39,6 +40,31 @@ class NotFinite:
     cause: str
 
 
+@dataclass(frozen=True)
+class Jump:
+    """A step whose loss is far above those before it.
+
+    Attributes:
+        step: from 0.
+        loss: of the step.
+        usual: median of the losses before it.
+        deviation: their median absolute deviation, as it was taken.
+        steps: how many they are.
+    """
+
+    step: int
+    loss: float
+    usual: float
+    deviation: float
+    steps: int
+
+    def __str__(self) -> str:
+        return (
+            f"the loss jumped to {self.loss:.3g} at step {self.step}, {(self.loss - self.usual) / self.deviation:.0f} "
+            f"deviations above that of the {self.steps} steps before ({self.usual:.3g} ± {self.deviation:.2g})"
+        )
+
+
 class Watch:
     """Notes loss and gradient norm of every step, and reads them when they are asked for.
 
@@ -48,23 +74,30 @@ class Watch:
     Args:
         stage: as printed.
         engine: where the numbers are.
-        earlier: mean losses of the epochs before, oldest first.
+        losses: of the steps before, oldest first, as ``losses`` of an earlier watch.
         spikes: jumps of the loss in this epoch so far.
+        advice: how to avoid jumps, for the warning of one.
 
     Attributes:
         at_hand: whether reading the numbers costs no wait, as on a CPU.
         failure: the first step that was not finite.
-        spikes: steps of this epoch whose loss was above ``SPIKE`` times the median of the last ``EARLIER_EPOCHS``
-            epochs' means. That is known from what a run keeps, so a resumed run counts the same.
+        losses: of the last ``WINDOW`` steps judged, means over processes. With these in the checkpoint a resumed run
+            judges as one that never stopped.
+        spikes: steps of this epoch whose loss was more than ``SPIKE`` median absolute deviations above the median of
+            ``losses``. Neither asks for a sign: a decoupled loss falls below zero.
     """
 
-    def __init__(self, stage: str, engine: Engine, earlier: Sequence[float] = (), spikes: float = 0.0) -> None:
+    def __init__(
+        self, stage: str, engine: Engine, losses: Sequence[float] = (), spikes: int = 0, advice: str = ""
+    ) -> None:
         self.at_hand = engine.device.type == "cpu"
         self.failure: NotFinite | None = None
+        self.losses = list(losses)
         self.spikes = spikes
         self._stage = stage
         self._engine = engine
-        self._earlier = list(earlier)
+        self._advice = advice
+        self._unjudged: list[tuple[int, float]] = []
         self._noted: list[tuple[int, Tensor, Tensor | None]] = []
         self._warned = False
 
@@ -86,31 +119,40 @@ class Watch:
                 if cause is not None:
                     self.failure = NotFinite(step, loss, None if measured is None else norm, cause)
                     return True
-                self._count_spike(step, loss)
+                self._unjudged.append((step, loss))
             scale = self._engine.loss_scale()
             if scale is not None and scale < SMALLEST_SCALE:
                 cause = f"no gradient is finite in fp16, even with the loss scaled by {scale:.2g} (loss {loss:.4g})"
                 self.failure = NotFinite(step, loss, None, cause)
         return self.failure is not None
 
-    def end_epoch(self, loss: float) -> None:
-        """The epoch's mean loss, over all processes, is what later ones are compared with."""
-        self._earlier.append(loss)
-        self.spikes, self._warned = 0.0, False
-
-    def _count_spike(self, step: int, loss: float) -> None:
-        if not self._earlier:
-            return
-        usual = max(SMALLEST_USUAL, statistics.median(self._earlier[-EARLIER_EPOCHS:]))
-        if loss <= SPIKE * usual:
-            return
-        self.spikes += 1
-        if not self._warned:
+    def judge(self) -> Jump | None:
+        """After a ``look`` that found nothing, in every process: the first jump among the steps that it read."""
+        read, self._unjudged = self._unjudged, []
+        first: Jump | None = None
+        for (step, _), loss in zip(read, self._engine.mean_of([loss for _, loss in read]), strict=True):
+            jump = self._jump(step, loss)
+            if jump is not None:
+                self.spikes += 1
+                first = first or jump
+            self.losses.append(loss)
+            del self.losses[:-WINDOW]
+        if first is not None and not self._warned:
             self._warned = True
-            say(
-                f"warning: {self._stage}: the loss jumped to {loss:.3g} at step {step}, {loss / usual:.0f} times that "
-                f"of the epochs before ({usual:.3g}); a lower --base-lr or --clip-grad-norm makes training steadier"
-            )
+            say(f"warning: {self._stage}: {first}" + (f"; {self._advice}" if self._advice else ""))
+        return first
+
+    def end_epoch(self) -> None:
+        """Jumps are counted, and told, an epoch at a time."""
+        self.spikes, self._warned = 0, False
+
+    def _jump(self, step: int, loss: float) -> Jump | None:
+        if len(self.losses) < FEWEST:
+            return None
+        usual = statistics.median(self.losses)
+        deviation = max(SMALLEST_DEVIATION, statistics.median(abs(loss - usual) for loss in self.losses))
+        jumped = loss > usual + SPIKE * deviation
+        return Jump(step, loss, usual, deviation, len(self.losses)) if jumped else None
 
 
 def cause_of(loss: float, norm: float | None) -> str | None:
@@ -120,11 +162,6 @@ def cause_of(loss: float, norm: float | None) -> str | None:
     if norm is not None and not math.isfinite(norm):
         return f"the gradient's norm is {norm} (loss {loss:.4g})"
     return None
-
-
-def epoch_losses(rows: Iterable[dict[str, float]]) -> list[float]:
-    """Mean loss of each epoch, from rows of metrics.jsonl."""
-    return [row[key] for row in rows for key in ("loss", "train_loss") if row.get(key) is not None]
 
 
 def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
