@@ -11,6 +11,7 @@ from twoviews.evaluation import clusters
 from twoviews.evaluation.clusters import (
     Spread,
     cluster_agreement,
+    joined,
     kmeans_clusters,
     kmeans_starts,
     lowest_inertia,
@@ -147,3 +148,21 @@ def test_what_cannot_be_clustered_is_refused(blobs):
         kmeans_clusters(features, 0)
     with pytest.raises(SettingsError, match="shuffled 0 times"):
         shuffled_agreement(labels, labels, 2, repeats=0)
+
+
+def test_images_that_join_change_no_cluster(blobs, monkeypatch):
+    monkeypatch.setattr(clusters, "TILE_NUMBERS", 16 * 7)  # several tiles, the last one short
+    features, _ = blobs(200, 16, 4)
+    found = kmeans_clusters(features[:150], 4, starts=2)
+    whole = joined(features[150:], found)
+    np.testing.assert_array_equal(whole.centres, found.centres)
+    np.testing.assert_array_equal(whole.assignments[:150], found.assignments)
+    np.testing.assert_array_equal(whole.distances[:150], found.distances)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    distances = np.linalg.norm(unit[:, None] - found.centres, axis=2)
+    np.testing.assert_array_equal(whole.assignments, distances.argmin(axis=1))
+    np.testing.assert_allclose(whole.distances, distances.min(axis=1), rtol=1e-4)
+    assert whole.inertia == pytest.approx(np.sum(distances.min(axis=1) ** 2), rel=1e-4)
+    assert len(joined(features[:0], found).assignments) == 150
+    with pytest.raises(DataError, match="row 1"):
+        joined(np.array([features[0], features[1] * np.nan]), found)

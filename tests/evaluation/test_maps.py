@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
 from twoviews.errors import DataError, SettingsError
-from twoviews.evaluation.maps import pca_map, principal_components, tsne_map
+from twoviews.evaluation.maps import pca_map, principal_components, tsne_map, umap_map
 
 
 @pytest.mark.parametrize(("images", "dimensions"), [(200, 30), (25, 90)])
@@ -70,6 +70,16 @@ def test_tsne_is_the_same_again_with_any_number_of_threads(blobs):
     np.testing.assert_array_equal(first, tsne_map(features, seed=4, threads=2).points)
 
 
+def test_tsne_lies_as_its_start_lies():
+    rng = np.random.default_rng(3)
+    sheet = rng.uniform(-1, 1, (200, 2)) * [2, 1]
+    features = (sheet @ rng.standard_normal((2, 10))).astype(np.float32)
+    own = pca_map(features)[0]
+    for start, long_axis in ((own, 0), (own * np.float32([-1, 1]), 0), (own[:, ::-1], 1)):
+        points = tsne_map(features, start=start).points
+        assert np.corrcoef(points[:, long_axis], start[:, long_axis])[0, 1] > 0.9
+
+
 def test_tsne_lowers_the_perplexity_for_few_images(blobs):
     features, _ = blobs(10, 64, 2)
     points, perplexity = tsne_map(features)
@@ -100,3 +110,20 @@ def test_what_cannot_be_mapped_is_refused(blobs):
         pca_map(features[0])
     with pytest.raises(SettingsError, match="perplexity"):
         tsne_map(features, perplexity=0.5)
+
+
+def test_umap_keeps_neighbours_and_is_the_same_again(blobs):
+    pytest.importorskip("umap", reason="needs umap-learn: pip install -e '.[umap]'")
+    features, labels = blobs(120, 60, 3, separation=4.0)
+    points = umap_map(features, seed=4)
+    assert points.shape == (120, 2)
+    assert points.dtype == np.float32
+    assert trustworthiness(features, points) > 0.9
+    distances = np.linalg.norm(points[:, None] - points, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert np.mean(labels[distances.argmin(axis=1)] == labels) > 0.97
+    np.testing.assert_array_equal(points, umap_map(features, seed=4))
+    assert np.isfinite(umap_map(features[:4])).all()
+    assert np.isfinite(umap_map(np.ones((40, 8)))).all()
+    with pytest.raises(DataError, match="at least 4"):
+        umap_map(features[:3])

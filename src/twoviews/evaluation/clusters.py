@@ -131,6 +131,33 @@ def kmeans_starts(features: Floats, k: int, seed: int = 0, starts: int = DEFAULT
     return found
 
 
+def joined(features: Floats, found: Clusters) -> Clusters:
+    """The clusters with more images: each joins the centre nearest to it, and no centre moves.
+
+    Args:
+        features: M×D of the images to join, in any number.
+        found: what k-means found on others, whose rows come first in the result.
+
+    Raises:
+        DataError: features aren't finite.
+    """
+    rows = on_unit_sphere(checked_features(features, at_least=0))
+    centres = found.centres.astype(np.float64)
+    assignments = np.empty(len(rows), dtype=np.int64)
+    with one_thread():
+        for part in _parts(len(rows), rows.shape[1]):
+            # A squared distance less the row's own square, which is the same for all centres.
+            away = np.sum(centres**2, axis=1) - 2 * (rows[part].astype(np.float64) @ centres.T)
+            assignments[part] = away.argmin(axis=1)
+    distances = _distances(rows, found.centres, assignments)
+    return Clusters(
+        np.concatenate([found.assignments, assignments]),
+        np.concatenate([found.distances, distances]),
+        found.centres,
+        found.inertia + float(np.sum(distances.astype(np.float64) ** 2)),
+    )
+
+
 def cluster_agreement(assignments: Whole, labels: Whole, classes: int) -> Agreement:
     """Accuracy under the best one-to-one mapping of clusters to classes (Hungarian algorithm), NMI and ARI.
 
@@ -188,11 +215,15 @@ def _spread(found: Sequence[Agreement]) -> AgreementSpread:
 def _distances(rows: Singles, centres: Singles, assignments: Whole) -> Singles:
     """Of each row to its own centre, in tiles: rows less their centres would be one more copy of all."""
     distances = np.empty(len(rows), dtype=np.float32)
-    step = max(1, TILE_NUMBERS // rows.shape[1])
-    for begin in range(0, len(rows), step):
-        part = slice(begin, begin + step)
+    for part in _parts(len(rows), rows.shape[1]):
         distances[part] = np.linalg.norm(rows[part] - centres[assignments[part]], axis=1)
     return distances
+
+
+def _parts(images: int, dimensions: int) -> list[slice]:
+    """Rows in tiles of bounded size."""
+    step = max(1, TILE_NUMBERS // dimensions)
+    return [slice(begin, begin + step) for begin in range(0, images, step)]
 
 
 def _checked(assignments: Whole, labels: Whole, classes: int) -> tuple[Whole, int]:

@@ -26,7 +26,7 @@ from twoviews.settings import FeaturesCommand
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
-MAPS = ("pca", "tsne")
+MAPS = ("pca", "tsne", "umap")
 KMEANS_PROTOCOL = (
     "k-means on features of length 1, {starts} k-means++ starts, the one with the lowest inertia; clusters matched to "
     "classes by the Hungarian algorithm"
@@ -52,31 +52,39 @@ def draw_maps(
     figures: dict[str, Any] = {}
     for model, features in found.items():
         maps[f"{model}_pca"], ratio = pca_map(features)
-        tsne = tsne_map(features, settings.perplexity, settings.seed, threads)
-        maps[f"{model}_tsne"] = tsne.points
         if model == "pretrained":
             figures["pca"] = {"explained_variance_ratio": [float(r) for r in ratio]}
+    for model, features in found.items():
+        tsne = tsne_map(features, settings.perplexity, settings.seed, threads, common_start(maps))
+        maps[f"{model}_tsne"] = tsne.points
+        if model == "pretrained":
             figures["tsne"] = {"perplexity": tsne.perplexity}
     figures["map_quality"] = map_quality_figures(found, maps, labels)
     figures["tsne"]["trustworthiness"] = figures["map_quality"]["pretrained"]["tsne"]["trustworthiness"]
     return maps, figures
 
 
+def common_start(maps: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Where every model's t-SNE begins, so that the eye can follow: the pretrained one's PCA, or the first there is."""
+    return maps.get("pretrained_pca", next(iter(maps.values())))
+
+
 def map_quality_figures(
     found: Mapping[str, Features], maps: Mapping[str, npt.NDArray[np.float32]], labels: Labels
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """How far the maps of each model can be believed: model → ``pca`` and ``tsne`` → fields of `MapQuality`.
+    """How far the maps of each model can be believed: model → each map it has → fields of `MapQuality`.
 
     Args:
         found: N×D features of each model.
-        maps: N×2 points, named ``<model>_pca`` and ``<model>_tsne``, of the same images.
+        maps: N×2 points, named ``<model>_pca``, ``<model>_tsne`` and ``<model>_umap``, those there are, of the same
+            images.
         labels: (N,) class numbers.
     """
     return {
         model: {
             name: quality._asdict()
             for name, quality in map_qualities(
-                features, {name: maps[f"{model}_{name}"] for name in MAPS}, labels
+                features, {name: maps[f"{model}_{name}"] for name in MAPS if f"{model}_{name}" in maps}, labels
             ).items()
         }
         for model, features in found.items()

@@ -100,7 +100,7 @@ def _maps_and_clusters(
     write_feature_tables(run, shared, labels, drawn, grouped)
     variance = figures["pca"]["explained_variance_ratio"]
     assignments = grouped.clusters.assignments[drawn]
-    draw_features(run.logs, maps, variance, labels[drawn], assignments, grouped.mapping, names)
+    draw_features(run.logs, maps, variance, drawn, labels[drawn], assignments, grouped.mapping, names)
     return {**figures, "kmeans": kmeans}
 
 
