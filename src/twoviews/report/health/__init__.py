@@ -1,0 +1,1 @@
+"""What the data checks found: class balance, copies, labels to look at."""
