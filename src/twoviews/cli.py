@@ -41,11 +41,14 @@ COMMANDS = {
         "FinetuneCommand", "stages.classify:run_finetune", "[RUN]", "from a pretraining run to a classifier"
     ),
     "test": Command("TestCommand", "stages.test:run_test", "[RUN]", "test accuracy, confusion matrix, predictions.csv"),
-    "report": Command("ReportCommand", "stages.report:run_report", "[RUN]", "one offline HTML page"),
+    "report": Command("ReportCommand", "stages.report:run_report", "[RUN ...]", "one offline HTML page"),
     "predict": Command(
         "PredictCommand", "stages.predict:run_predict", "RUN FOLDER", "class and confidence of each image"
     ),
     "export": Command("ExportCommand", "stages.export:run_export", "[RUN]", "weights as a plain state dict"),
+    "export-map": Command(
+        "ExportMapCommand", "stages.export_map:run_export_map", "[RUN]", "maps for TensorBoard or as a Parquet table"
+    ),
     "replay": Command(
         "ReplayCommand", "stages.replay:run_replay", "[RUN]", "a step that was not finite, looked at closely"
     ),

@@ -201,7 +201,18 @@ def _explain(error: ValidationError, kind: type[settings.Settings], command: str
     message = first["msg"].removeprefix("Value error, ")
     given = "" if isinstance(first["input"], (dict, settings.Settings)) else f" (got {_SHOWN.repr(first['input'])})"
     where = _flag(key) if flags and first["loc"] else key
-    return f"{where}: {message}{given}" if key else f"{message}{given}"
+    return f"{where}: {_of_group(message, key, kind)}{given}" if key else f"{message}{given}"
+
+
+def _of_group(message: str, name: str, kind: type[settings.Settings]) -> str:
+    """The message of a check within a study's group, which spells flags as in a command of its own."""
+    own = {_flag(key) for key in _keys(kind) if key.startswith(f"{name}.")}
+
+    def spelled(found: re.Match[str]) -> str:
+        flag = f"--{name}.{found[0][2:]}"
+        return flag if flag in own else found[0]
+
+    return re.sub(r"--[a-z][a-z-]*", spelled, message)
 
 
 def _no_such(name: str, known: list[str], command: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from twoviews.errors import CheckpointError, SettingsError
 
 OUTPUT = Path("output")
+
+# A study's seeds, smaller budgets and folds, which hold stages as it does.
+_PART = re.compile(r"seed\d+|(labels|fold)-\S+")
 
 
 def newest_run(pattern: str, what: str, *, up: int = 0, root: Path = OUTPUT) -> Path:
@@ -24,6 +28,18 @@ def newest_run(pattern: str, what: str, *, up: int = 0, root: Path = OUTPUT) -> 
         raise SettingsError(f"There is no {what} under {root}/: name one, or run it first.")
     newest = max(found, key=lambda path: path.stat().st_mtime)
     return newest.parents[pattern.count("/") + up]
+
+
+def newest_study(pattern: str, what: str) -> Path:
+    """The study under ``output/`` in which a stage's file ``pattern`` (such as ``test/results.json``) is newest.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    found = newest_run(pattern, what)
+    while _PART.fullmatch(found.name):
+        found = found.parent
+    return found
 
 
 def backbone_file(run: Path | None) -> Path:
