@@ -32,6 +32,35 @@ def config(content: dict[str, Any]) -> Path:
     return Path("my.yaml")
 
 
+# How settings are typed. --------------------------------------------------------------------------------------------
+
+
+def test_a_stage_of_a_study_names_the_study_s_flags() -> None:
+    study = settings.StudyCommand()
+    known = {"study": set(flags(settings.StudyCommand))}
+    for name, kind in (
+        ("supervised", "SupervisedCommand"),
+        ("pretrain", "PretrainCommand"),
+        ("finetune", "FinetuneCommand"),
+    ):
+        of_study = settings.stage_settings(getattr(settings, kind), study, getattr(study, name))
+        alone, known[name] = getattr(settings, kind)(), set(flags(getattr(settings, kind)))
+        assert (of_study.group, alone.group) == (name, None)
+        for key in type(getattr(study, name)).model_fields:
+            assert of_study.flag(key) == f"--{name}.{key.replace('_', '-')}"
+            assert of_study.model_copy(update={"epochs": 1}).flag(key) in known["study"]
+            assert alone.flag(key) == f"--{key.replace('_', '-')}" in known[name]
+        for key in ("image_size", "devices", "backbone"):
+            assert of_study.flag(key) == alone.flag(key) in known["study"]
+
+
+@pytest.mark.parametrize(("command", "prefix"), [("study", "finetune."), ("finetune", "")])
+def test_a_check_within_a_group_names_flags_that_exist(command: str, prefix: str) -> None:
+    words = [f"--{prefix}head-layers", "1", f"--{prefix}probe-start"]
+    with pytest.raises(SettingsError, match=rf"--{prefix}head-layers 1 and --{prefix}probe-start: the probe sits on"):
+        parsed(command, *words)
+
+
 # What wins over what. -----------------------------------------------------------------------------------------------
 
 
@@ -232,19 +261,20 @@ RUN = "out new no-new fork no-fork seed device precision devices threads recipe 
 RUN += " deterministic no-deterministic"
 TRAINING = "epochs batch-size optimizer base-lr lr-scaling momentum weight-decay warmup-epochs clip-grad-norm view-size"
 TRAINING += " first-view-size crop-scale jitter jitter-strength grayscale blur blur-sigma checkpoint-minutes"
-TRAINING += " decay-all no-decay-all"
+TRAINING += " decay-all no-decay-all on-spike"
 SUPERVISED = f"{TRAINING} label-smoothing"
 PRETRAIN = f"{TRAINING} loss temperature projection-layers projection-hidden projection-width chunk-size monitor-epochs"
 FINETUNE = f"{TRAINING} label-smoothing backbone-lr-scale freeze-backbone no-freeze-backbone probe-start no-probe-start"
 FINETUNE += " head-layers"
 FEATURES = "perplexity clusters max-images maps no-maps"
+MAPS = "map-splits umap no-umap"
 COMMON = f"{DATA} {MODEL} {RUN}"
 
 # People's scripts hold these. A flag that goes or changes its name needs an entry in CHANGELOG.md.
 FLAGS = {
     "study": " ".join(
         [
-            f"{COMMON} {EVIDENCE}",
+            f"{COMMON} {EVIDENCE} {MAPS}",
             *(f"supervised.{flag}" for flag in SUPERVISED.split()),
             *(f"pretrain.{flag}" for flag in PRETRAIN.split()),
             *(f"features.{flag}" for flag in FEATURES.split()),
@@ -256,10 +286,11 @@ FLAGS = {
     "pretrain": f"{COMMON} {PRETRAIN}",
     "features": f"{COMMON} {LABELS} data {FEATURES}",
     "finetune": f"{COMMON} {LABELS} data {FINETUNE}",
-    "test": f"{COMMON} {LABELS} data maps no-maps",
+    "test": f"{COMMON} {LABELS} {MAPS} data maps no-maps",
     "report": "out",
     "predict": "out device precision cache max-bad",
     "export": "to out",
+    "export-map": "to out backbone features no-features",
     "replay": "device precision threads",
     "bench": "backbone stem image-size view-size batch-size steps unlabeled device precision threads json no-json",
 }

@@ -14,9 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twoviews.evaluation.maps import require_umap
 from twoviews.files import read_json, read_record, write_json
-from twoviews.report.label_curve import write_label_curve
+from twoviews.report.health.section import write_label_errors
 from twoviews.report.page import write_report
+from twoviews.report.study_figures import write_study_figures
 from twoviews.report.verdict import verdict
 from twoviews.settings import StudyCommand
 from twoviews.stages.combine import combined, curve_point, over_folds, savings
@@ -38,8 +40,10 @@ def run_study(settings: StudyCommand) -> Path:
     """Run what is left of a study and write its results and report; returns the run folder."""
     seeds = prepare_seeds(settings)
     shared = seeds[0]
-    # What would fail after hours should fail now: a study without a test part, weights that can't be had.
+    # What would fail after hours should fail now: no test part, weights or a package that can't be had.
     shared.splits.open_test()
+    if settings.umap:
+        require_umap()
     if settings.with_imagenet:
         new_backbone(settings, shared.image_size, seed=settings.seed, init="timm")
     path = in_run_folder("study", settings, shared, lambda run: _study(settings, seeds, run))
@@ -73,7 +77,8 @@ def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
 def _report(path: Path) -> None:
     """Write the page and say its verdict."""
     results = read_json(path / "results.json")
-    write_label_curve(path / "logs", results)
+    write_study_figures(path)
+    write_label_errors(path)
     page = write_report(path)
     found = verdict(results)
     if found is not None:

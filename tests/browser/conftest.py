@@ -31,10 +31,10 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(chromium: Any) -> Iterator[Any]:
-    """Opens a file and waits for its explorer; afterwards the page must have had no error and broken no policy."""
+    """Opens a file, waits for its explorer or for ``ready``; afterwards the page had no error and broke no policy."""
     contexts, noise = [], []
 
-    def open_it(path: Path, before: Any = None, **options: Any) -> Any:
+    def open_it(path: Path, before: Any = None, ready: str = "#explore[data-ready]", **options: Any) -> Any:
         context = chromium.new_context(
             offline=True, viewport=options.pop("viewport", {"width": 1280, "height": 900}), **options
         )
@@ -51,8 +51,8 @@ def open_page(chromium: Any) -> Iterator[Any]:
         if before is not None:
             before(page)
         page.goto(path.as_uri())
-        page.wait_for_selector("#explore[data-ready]")
-        page.evaluate("document.querySelector('.ex-tools').scrollIntoView()")
+        page.wait_for_selector(ready)
+        page.evaluate("document.querySelector('.ex-tools')?.scrollIntoView()")
         return page
 
     yield open_it

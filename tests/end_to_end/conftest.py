@@ -18,6 +18,7 @@ from PIL import Image
 FAST = ["--backbone", "resnet18_w16", "--image-size", "32", "--precision", "float32", "--threads", "1"]
 STAGES = [
     *("--supervised.epochs", "3", "--finetune.epochs", "3", "--pretrain.epochs", "3"),
+    *("--pretrain.checkpoint-minutes", "1e-9"),  # a checkpoint at every step: a kill finds it at any of them
     *("--minutes", "60"),  # far more than it takes: plan.json is written, the epochs stay
     *("--supervised.batch-size", "16", "--finetune.batch-size", "16", "--pretrain.batch-size", "32"),
 ]

@@ -12,7 +12,7 @@ import pytest
 from twoviews.evaluation.clusters import cluster_agreement, kmeans_starts
 from twoviews.evaluation.knn import KNN
 from twoviews.model.resnet50 import create_backbone
-from twoviews.report.feature_words import feature_sentences
+from twoviews.report.features.words import feature_sentences
 from twoviews.settings import FeaturesCommand
 from twoviews.stages.feature_maps import map_quality_figures
 from twoviews.stages.features import run_features

@@ -68,7 +68,7 @@ def a_comparison(folder: Path, settings: StudyCommand) -> Comparison:
 def only_what_is_trained() -> Any:
     """Pictures, the estimate of time and waiting for the disk take longer than to train these nets."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("save", "classifier_curves", "confusion_matrix"):
+        for name in ("write_figure", "classifier_curves", "confusion_matrix", "curve_data", "matrix_data"):
             patch.setattr(f"twoviews.stages.classify.{name}", lambda *_: None)
         patch.setattr("twoviews.stages.plan.seconds_per_epoch", lambda *_: 1.0)
         patch.setattr("twoviews.trainers.environment._version", lambda *_: "1")

@@ -37,6 +37,16 @@ def test_equally_near_images_come_in_their_order():
     assert found[35].tolist() == [24, 25, 26, 27, 28, 29, 30, 31]
 
 
+def test_neighbours_among_some_are_those_of_scikit_learn(monkeypatch):
+    monkeypatch.setattr(neighbours, "_TILE", 7 * 100)
+    features, among = RANDOM.normal(size=(150, 20)), np.sort(RANDOM.choice(150, 100, replace=False))
+    search = NearestNeighbors(n_neighbors=9, metric="cosine", algorithm="brute").fit(features[among])
+    near = among[search.kneighbors(features, return_distance=False)]
+    # A candidate is its own nearest, and left out; another image keeps all.
+    expected = [row[1:].tolist() if i in among else row[:8].tolist() for i, row in enumerate(near)]
+    assert nearest(features, among=among).tolist() == expected
+
+
 @pytest.mark.parametrize("images", [0, 1, 2, 5])
 def test_few_images_have_few_neighbours(images):
     found = nearest(RANDOM.normal(size=(images, 3)))

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixture_explore import BACKBONES, SIDE, add_explorable, read_index
+from fixture_explore import BACKBONES, SIDE, add_clusters, add_explorable, add_labelled, read_index
 from fixture_more import several_seeds
 from fixture_study import HOSTILE, stop_early, write_study
 
 from twoviews.report import explore
 from twoviews.report.explore import ExploreSection, explore_section
 from twoviews.report.explore.neighbours import nearest
+from twoviews.report.features import tables as feature_tables
 from twoviews.report.page import template
 from twoviews.report.source import load
 
@@ -151,3 +152,100 @@ def test_a_seed_and_a_single_test_run_are_explorable(fresh):
     assert section is not None
     assert "Seed 0" in run.shown
     assert run.shown in html_of(section)
+
+
+def test_clusters_are_those_of_the_file_row_by_row(fresh):
+    assert all(model["clusters"] is None for model in section_of(fresh)[1]["models"])
+    written = add_clusters(fresh)
+    _, data = section_of(fresh)
+    for model in data["models"]:
+        assert wholes(model["clusters"]).tolist() == written[model["key"]].tolist()
+    smaller = section_of(fresh, most_images=100)[1]
+    rows = np.linspace(0, 299, 100).round().astype(int)
+    assert wholes(smaller["models"][0]["clusters"]).tolist() == written[data["models"][0]["key"]][rows].tolist()
+
+
+def test_clusters_that_do_not_fit_are_noted_and_left_out(fresh):
+    written = add_clusters(fresh)
+    np.savez(fresh / "test" / "clusters.npz", **{**written, "supervised": written["supervised"][:-1]})
+    run = load(fresh)
+    section = explore_section(run)
+    assert section is not None
+    missing = [model["key"] for model in section.data["models"] if model["clusters"] is None]
+    assert missing == ["supervised"]
+    assert run.problems == ["test/clusters.npz and test/index.csv don't fit together"]
+
+
+def test_labelled_images_join_the_maps_and_change_nothing_of_the_test_images(fresh):
+    before = section_of(fresh)[1]
+    add_labelled(fresh, train=40, val=10)
+    clusters = add_clusters(fresh)
+    section, data = section_of(fresh)
+    assert (section.images, section.tested, section.labelled) == (350, 300, 50)
+    assert list(base64.b64decode(data["splits"])) == [0] * 300 + [1] * 40 + [2] * 10
+    assert data["files"][300] == "train/00000"
+    assert data["files"][340] == "val/00000"
+    # Ids start again in each split: the picture is still that of the image, and no prediction is taken from another.
+    assert wholes(data["sheet"]["places"]).tolist() == list(range(350))
+    assert len(data["models"]) == len(before["models"])
+    for old, new in zip(before["models"], data["models"], strict=True):
+        assert wholes(new["predicted"])[:300].tolist() == wholes(old["predicted"]).tolist()
+        assert set(wholes(new["predicted"])[300:].tolist()) == {65535}
+        assert set(base64.b64decode(new["confidence"])[300:]) == {255}
+        near = wholes(new["neighbours"]).reshape(350, 8)
+        assert near[:300].tolist() == wholes(old["neighbours"]).reshape(300, 8).tolist()
+        assert near[300:].max() < 300
+        assert wholes(new["clusters"]).tolist() == clusters[new["key"]].tolist()
+    text = " ".join(html_of(section).split())
+    assert "300 test images, and fainter, as rings, 50 of training and validation" in text
+    # The rest of the page is of test images.
+    only = load(fresh).maps("test")
+    assert only is not None
+    assert len(only.labels) == len(only.ids) == 300
+    assert all(points.shape == (300, 2) for points in only.points.values())
+
+
+def test_of_labelled_images_the_page_says_how_many_there_are(fresh):
+    add_labelled(fresh, train=40, val=10)
+    path = fresh / "test" / "results.json"
+    results = json.loads(path.read_text())
+    results["maps"]["images"] |= {"train": 900, "val": 100}
+    path.write_text(json.dumps(results))
+    words = "300 of 300 test images and 50 of 1,000 of training and validation are shown, evenly spaced"
+    assert f"{words}." in html_of(section_of(fresh)[0])
+    section, data = section_of(fresh, most_images=175)
+    assert (section.tested, section.labelled) == (150, 25)
+    assert "150 of 300 test images and 25 of 1,000 of training and validation are shown" in html_of(section)
+    assert wholes(data["models"][0]["neighbours"]).max() < 150
+
+
+def test_labelled_images_without_features_only_lack_neighbours(fresh):
+    add_labelled(fresh, train=12, val=0)
+    (fresh / "test" / "train_features-finetuned.npy").unlink()
+    _, data = section_of(fresh)
+    for model in data["models"]:
+        near = wholes(model["neighbours"]).reshape(312, 8)
+        assert near[:300].max() < 300
+        assert (near[300:] == 65535).all() == (model["key"] == "finetuned")
+
+
+def test_umap_is_shown_where_it_was_drawn(fresh):
+    assert "near each other on a t-SNE map" in html_of(section_of(fresh)[0])
+    with np.load(fresh / "test" / "maps.npz") as archive:
+        maps = dict(archive)
+    maps |= {name.replace("_tsne", "_umap"): points * [-1, 1] for name, points in maps.items() if "_tsne" in name}
+    np.savez(fresh / "test" / "maps.npz", **maps)
+    section, data = section_of(fresh)
+    assert data["kinds"] == {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
+    assert "near each other on a t-SNE or UMAP map" in html_of(section)
+    # Each is turned to match SimCLR's, as on t-SNE maps: so all together are their mirror image.
+    for model in data["models"]:
+        plain, mirrored = (wholes(model["maps"][kind]).reshape(300, 2).astype(int) for kind in ("tsne", "umap"))
+        assert np.abs(mirrored - [65534, 0] - plain * [-1, 1]).max() <= 1
+
+
+def test_umap_is_judged_beside_the_other_maps():
+    found = {"trustworthiness": 0.91, "continuity": 0.94, "overlap": 0.4, "purity_map": 0.5, "purity_features": 0.6}
+    table = feature_tables.map_quality({"finetuned": {"pca": found, "umap": found}}, "test images")
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["Fine-tuned, PCA", "Fine-tuned, UMAP"]

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from twoviews.report.feature_words import (
+from twoviews.report.features.map_words import map_sentences, map_sentences_on_test
+from twoviews.report.features.words import (
     cluster_sentences,
     curve_sentences,
     feature_sentences,
     knn_sentences,
     silhouette_sentences,
 )
-from twoviews.report.map_words import map_sentences, map_sentences_on_test
 
 
 def quality(trustworthiness: float, features: float, **more: Any) -> dict[str, Any]:

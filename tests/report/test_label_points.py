@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twoviews.report.label_points import differences_say, label_points, savings, savings_says
+from twoviews.report.labels.points import differences_say, label_points, savings, savings_says
 
 TOPS = {"supervised": (0.30, 0.42, 0.542), "finetuned": (0.45, 0.53, 0.611)}
 CLEAR = ((2.0, 28.0), (1.0, 21.0), (0.1, 13.7))

@@ -67,7 +67,7 @@ def test_too_few_looks() -> None:
     two = learning_sentences(results(points=[[5, 0.3], [8, 0.35]], effective_rank=[], **nothing))
     assert two == [
         "kNN accuracy on validation images was 35.0% at epoch 8; 2 looks at the features cannot show whether more "
-        "epochs would help: a lower --monitor-epochs looks more often."
+        "epochs would help: a lower --monitor-epochs (in a study: --pretrain.monitor-epochs) looks more often."
     ]
     one = learning_sentences(results(points=[[3, 0.3]], effective_rank=[[3, 9.0]], **nothing))
     assert len(one) == 1

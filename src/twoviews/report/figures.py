@@ -1,6 +1,6 @@
 """Figures of training and of accuracy: curves, confusion matrices, models beside each other.
 
-Every function takes plain data and returns a ``Figure``; ``save`` writes it.
+Every function takes plain data and returns a ``Figure``; `write_figure` of `figure_files` writes it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from twoviews.report.confusion import confusion_difference, confusion_matrix
-from twoviews.report.style import BLUE, FULL, HALF, INK, MUTED, ORANGE, THIRD, save, sheet, short, styled
+from twoviews.report.confusion.figure import confusion_difference, confusion_matrix
+from twoviews.report.style import BLUE, FULL, HALF, INK, MUTED, ORANGE, THIRD, sheet, short, styled
 from twoviews.report.words import model_name, number, pair
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "confusion_matrix",
     "curve_limits",
     "pretraining_curves",
-    "save",
 ]
 
 Rows = Sequence[Mapping[str, Any]]

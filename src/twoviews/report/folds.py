@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from twoviews.report.label_points import CURVE_MODELS, TABLE_MODELS, Mark, difference, mark
+from twoviews.report.figure_files import Plotted
+from twoviews.report.labels.points import CURVE_MODELS, TABLE_MODELS, Mark, difference, mark
 from twoviews.report.pictures import Picture, embed
 from twoviews.report.source import Run
 from twoviews.report.style import HALF, INK, LOOKS, RULE, sheet, short, styled
@@ -114,6 +115,16 @@ def folds_plot(folds: Sequence[Fold]) -> Figure:
     axis.grid(axis="y")
     axis.set_title("Test accuracy (%): each fold, mean ± std")
     return figure
+
+
+def folds_data(folds: Sequence[Fold]) -> Plotted:
+    """A model on a fold a row; accuracies are fractions, the difference to the baseline percentage points."""
+    rows = []
+    for fold in folds:
+        labels, change = ("" if value is None else f"{value:g}" for value in (fold.labels, fold.points))
+        for name, one in fold.models.items():
+            rows.append([fold.name, labels, name, one.top1, change if name == "finetuned" else ""])
+    return Plotted(["fold", "labels", "model", "test_top1", "minus_supervised"], rows)
 
 
 def _difference(results: Mapping[str, Any]) -> Any:

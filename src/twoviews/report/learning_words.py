@@ -34,7 +34,8 @@ def _accuracy(curve: Any, points: list[tuple[float, float]]) -> list[str]:
         seen = "1 look" if looks == 1 else f"{looks} looks"
         return [
             f"kNN accuracy on validation images was {percent(top1)} at epoch {count(epoch)}; {seen} at the features "
-            "cannot show whether more epochs would help: a lower --monitor-epochs looks more often."
+            "cannot show whether more epochs would help: a lower --monitor-epochs (in a study: "
+            "--pretrain.monitor-epochs) looks more often."
         ]
     gain, ends = number(dig(curve, "expected_gain")), pair(dig(curve, "ci95"))
     if gain is None or ends is None:

@@ -1,4 +1,4 @@
-"""One offline HTML page from a run folder: no network, every picture inside, no script but the explorer's."""
+"""One offline HTML page from a run folder: no network, every picture inside, scripts for its maps and curves alone."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from markupsafe import Markup
 
 from twoviews import __version__
 from twoviews.files import write_text
-from twoviews.report import classes, copies, pictures, says, tables
+from twoviews.report import pictures, says, tables
+from twoviews.report.calibration.section import calibration_section
+from twoviews.report.charts import charts_section
+from twoviews.report.clusters.section import cluster_section
+from twoviews.report.confusion import classes
+from twoviews.report.confusion.section import confusion_section
 from twoviews.report.explore import explore_section
-from twoviews.report.feature_section import feature_section
+from twoviews.report.features.section import feature_section
 from twoviews.report.folds import folds_section
-from twoviews.report.label_section import label_section
+from twoviews.report.health import copies
+from twoviews.report.health.section import health_section
+from twoviews.report.labels.section import label_section
 from twoviews.report.learning_words import learning_sentences
 from twoviews.report.source import STAGE_NAMES, Run, load
 from twoviews.report.style import showable
 from twoviews.report.tuning import tuning_section
 from twoviews.report.verdict import verdict
+from twoviews.report.views.section import view_section
 from twoviews.report.words import (
     count,
     dig,
@@ -75,6 +83,21 @@ def template(name: str = "template.html.j2") -> Any:
     return environment.get_template(name)
 
 
+# Where the reader may want to go, in the page's order: key of what is shown there, place, name.
+_PLACES = (
+    ("by_labels", "labels", "Labels"),
+    ("models", "models", "Models"),
+    ("curves", "curves", "Training"),
+    ("confusion", "confusion", "Mistakes"),
+    ("calibration", "calibration", "Calibration"),
+    ("features", "features", "Features"),
+    ("clusters", "clusters", "Clusters"),
+    ("views", "views", "Views"),
+    ("counts", "data", "Data"),
+    ("settings", "again", "Do it again"),
+)
+
+
 def _content(run: Run) -> dict[str, Any]:
     """Everything the template shows."""
     folder = run.folder.resolve()
@@ -83,10 +106,9 @@ def _content(run: Run) -> dict[str, Any]:
     pairs = copies.leak_pairs(run)
     skipped, skipped_count = tables.skipped(run)
     rows = classes.classes(run)
-    matrices, change = pictures.confusions(run)
     shared, settings = tables.settings(run)
     curves = pictures.classifier_curves(run)
-    return {
+    shown = {
         "version": __version__,
         "title": f"{name}: did pretraining help?" if run.kind == "study" else f"{name}: {STAGE_NAMES[run.kind]}",
         "eyebrow": f"{name} · {'SimCLR and a supervised baseline' if run.kind == 'study' else 'one stage'}",
@@ -105,19 +127,20 @@ def _content(run: Run) -> dict[str, Any]:
         "tuning": tuning_section(run),
         "seeds": run.seeds,
         "shown": run.shown,
+        "charts": charts_section(run),
         "curves": curves,
         "is_comparison": len(curves) == 2,
         "pretraining": pictures.pretraining_curves(run),
         "learning": _learning(run),
         "jumps": says.jumps_says(run.stages.values()),
-        "matrices": matrices,
-        "change": change,
-        "gains": classes.gains(rows),
-        "mistakes": classes.mistakes(run),
+        "confusion": confusion_section(run, rows),
         "classes": classes.class_table(rows),
         "features": feature_section(run),
         "stage_pictures": _stage_pictures(run),
-        "views": _views(run),
+        "clusters": cluster_section(run),
+        "views": view_section(run),
+        "calibration": calibration_section(run),
+        "health": health_section(run),
         "counts": tables.counts(run),
         "exact_copies": copies.exact_copies_sentence(run),
         "leaks": tables.leaks(run),
@@ -137,6 +160,8 @@ def _content(run: Run) -> dict[str, Any]:
         "problems": list(dict.fromkeys(run.problems)),
         "count": count,
     }
+    contents = [(place, name) for key, place, name in _PLACES if shown[key]] if run.kind == "study" else []
+    return shown | {"contents": contents}
 
 
 def _tiles(run: Run) -> list[dict[str, str]]:
@@ -175,13 +200,6 @@ def _summary(run: Run) -> list[tuple[str, str]]:
 def _learning(run: Run) -> list[str]:
     """Whether pretraining was long enough, of the run whose curves are shown."""
     return learning_sentences(run.stages["pretrain"].results) if "pretrain" in run.stages else []
-
-
-def _views(run: Run) -> pictures.Picture | None:
-    if "pretrain" not in run.stages:
-        return None
-    path = run.stages["pretrain"].folder / "logs" / "views.png"
-    return pictures.embed_file(path, "A strip of images and the augmented views made of them.", run.problems)
 
 
 def _stage_pictures(run: Run) -> list[pictures.Picture]:

@@ -28,6 +28,9 @@ class Picture:
     src: str
     alt: str
     title: str = ""
+    chart: str = ""
+    """Which of the page's charts may take its place, and then its width over its height."""
+    ratio: float = 1.0
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -35,9 +38,10 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def embed(figure: Figure, alt: str, title: str = "") -> Picture:
-    """A figure as SVG inside the page."""
-    return Picture(data_uri(style.svg(figure), "svg+xml"), alt, title)
+def embed(figure: Figure, alt: str, title: str = "", chart: str = "") -> Picture:
+    """A figure as SVG inside the page; ``chart`` names the chart of `charts_section` that may take its place."""
+    width, height = figure.get_size_inches()
+    return Picture(data_uri(style.svg(figure), "svg+xml"), alt, title, chart, round(float(width / height), 4))
 
 
 def embed_file(path: Path, alt: str, problems: list[str]) -> Picture | None:
@@ -61,10 +65,15 @@ def embed_file(path: Path, alt: str, problems: list[str]) -> Picture | None:
     return Picture(data_uri(stream.getvalue(), kind.lower()), alt)
 
 
-def confusion(run: Run, model: str) -> NDArray[np.float64] | None:
-    """A model's confusion matrix, or None where it is missing or doesn't fit the class names."""
+def confusion(run: Run, model: str, results: dict[str, Any] | None = None) -> NDArray[np.float64] | None:
+    """A model's confusion matrix, or None where it is missing or doesn't fit the class names.
+
+    Args:
+        results: those of a stage instead of the run's own.
+    """
     try:
-        table = np.asarray(dig(run.results, "models", model, "confusion"), dtype=np.float64)
+        found = dig(run.results if results is None else results, "models", model, "confusion")
+        table = np.asarray(found, dtype=np.float64)
     except (TypeError, ValueError):
         return None
     size = len(run.class_names)
@@ -91,6 +100,7 @@ def classifier_curves(run: Run) -> list[Picture]:
             f"{STAGE_NAMES[stage.name]}: loss and accuracy of training and validation over"
             f" {len(stage.metrics)} epochs. {_last_words(stage.metrics)}",
             STAGE_NAMES[stage.name],
+            chart=stage.name,
         )
         for stage in stages
     ]
@@ -109,6 +119,7 @@ def pretraining_curves(run: Run) -> list[Picture]:
         embed(
             figures.pretraining_curves(rows, panels=[panel], columns=1, width=style.THIRD),
             f"{figures.PRETRAINING_PANELS[panel][2]} over {len(rows)} epochs of pretraining.",
+            chart=f"pretrain-{panel}",
         )
         for panel in figures.measured_panels(rows)
     ]

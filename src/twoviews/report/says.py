@@ -52,4 +52,4 @@ def jumps_says(stages: Iterable[Stage]) -> str:
             times = "1 step" if steps == 1 else f"{count(steps)} steps"
             word = "epoch" if len(epochs) == 1 else "epochs"
             texts.append(f"at {times} of {STAGE_NAMES[stage.name]} ({word} {numbers}{more})")
-    return f"The loss jumped above ten times that of the epochs before {joined(texts)}." if texts else ""
+    return f"The loss jumped far above that of the steps before {joined(texts)}." if texts else ""

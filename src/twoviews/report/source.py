@@ -6,6 +6,7 @@ import csv
 import re
 import zipfile
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,13 @@ class Stage:
 
 @dataclass
 class Maps:
-    """Coordinates of images on several maps, with the class of each image."""
+    """Coordinates of images on several maps, with the class, id and split of each image."""
 
     points: dict[str, NDArray[np.float64]]
     labels: NDArray[np.int64]
     class_names: list[str]
     ids: list[str]
+    splits: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -87,8 +89,13 @@ class Run:
                 return [str(dig(row, "class")) for row in rows]
         return []
 
-    def maps(self, stage: str) -> Maps | None:
-        """The maps of ``features`` or ``test``; None where a file is missing or they don't fit together."""
+    def maps(self, stage: str, labelled: bool = False) -> Maps | None:
+        """The maps of ``features`` or ``test``; None where a file is missing or they don't fit together.
+
+        Args:
+            labelled: of ``test`` also the images of training and validation, where they are on the maps; they come
+                after the test images.
+        """
         if stage not in self.stages:
             return None
         folder = self.stages[stage].folder
@@ -107,7 +114,13 @@ class Run:
         names = self.class_names or sorted({row.get("label", "") for row in rows})
         places = {safe_cell(name): i for i, name in enumerate(names)}
         labels = np.array([places.get(row.get("label", ""), -1) for row in rows], dtype=np.int64)
-        return Maps(fitting, labels, names, [row.get("id", "") for row in rows]) if fitting else None
+        splits = [row.get("split") or stage for row in rows]
+        shown = [stage != "test" or labelled or split == "test" for split in splits]
+        ids = [row.get("id", "") for row in rows]
+        if not all(shown):
+            fitting = {name: places[shown] for name, places in fitting.items()}
+            labels, ids, splits = labels[shown], list(compress(ids, shown)), ["test"] * sum(shown)
+        return Maps(fitting, labels, names, ids, splits) if fitting else None
 
     def table(self, path: Path) -> list[dict[str, str]]:
         """Rows of a CSV file; none where it is missing."""

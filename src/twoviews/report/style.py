@@ -1,19 +1,17 @@
-"""How every figure looks, and how it becomes a file: one type size, one palette, no pyplot state."""
+"""How every figure looks, and how it becomes a picture: one type size, one palette, no pyplot state."""
 
 from __future__ import annotations
 
 import functools
 import io
 import re
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec
 
 from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from twoviews.files import write_atomically
 
 P = ParamSpec("P")
 
@@ -45,6 +43,8 @@ LOOKS: dict[str, tuple[str, str, Any]] = {
 
 # Inches. A page shows two HALF figures beside each other, or three THIRDs; type stays legible on a phone.
 HALF, THIRD, FULL = 4.8, 3.15, 9.8
+
+_NO_DATE: dict[str, Any] = {"Date": None, "Creator": None}
 
 _FALLBACK_FONTS = (
     "Noto Sans CJK SC",
@@ -95,6 +95,10 @@ def _settings() -> Any:
         "lines.linewidth": 1.8,
         "lines.solid_capstyle": "round",
         "figure.facecolor": "white",
+        "savefig.facecolor": "auto",
+        # A user's own matplotlibrc must not lay out what was laid out.
+        "figure.autolayout": False,
+        "figure.constrained_layout.use": False,
         "svg.fonttype": "path",
         "svg.hashsalt": "twoviews",
     }
@@ -133,21 +137,38 @@ def sheet(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple
     return figure, [axis for row in axes for axis in row]
 
 
-def save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write the figure as a PNG file, whole or not at all.
-
-    Raises:
-        ResourceError: the disk is full or read-only.
-    """
+@contextmanager
+def _laid_out(figure: Figure, dpi: int) -> Iterator[None]:
+    """Where things are is worked out once here, for all pictures made inside: matplotlib would draw twice for each."""
+    engine, before = figure.get_layout_engine(), figure.dpi
     with rc_context(_settings()):
-        write_atomically(
-            path, lambda stream: figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
-        )
+        try:
+            if engine is not None:
+                figure.dpi = dpi
+                engine.execute(figure)
+                figure.set_layout_engine(None)
+            yield
+        finally:
+            figure.dpi = before
+            figure.set_layout_engine(engine)
+
+
+def png_and_svg(figure: Figure, dpi: int = 150) -> tuple[bytes, bytes]:
+    """The figure on white, as pixels and as shapes; the same figure drawn anew gives the same bytes.
+
+    Args:
+        dpi: pixels an inch of the PNG, and of what is pixels in the SVG.
+    """
+    pixels, shapes = io.BytesIO(), io.BytesIO()
+    with _laid_out(figure, dpi):
+        figure.savefig(pixels, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(shapes, format="svg", dpi=dpi, metadata=_NO_DATE)
+    return pixels.getvalue(), shapes.getvalue()
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as SVG without a background; the same figure gives the same bytes."""
+    """The figure as SVG without a background, for the page; the same figure gives the same bytes."""
     stream = io.BytesIO()
-    with rc_context(_settings()):
-        figure.savefig(stream, format="svg", dpi=144, transparent=True, metadata={"Date": None, "Creator": None})
+    with _laid_out(figure, 144):
+        figure.savefig(stream, format="svg", dpi=144, transparent=True, metadata=_NO_DATE)
     return stream.getvalue()

@@ -1,10 +1,11 @@
 """Settings of every stage and command."""
 
-from twoviews.settings.base import Settings, numbers_of, some_unknown, stage_settings
+from twoviews.settings.base import Settings, mark_group, numbers_of, some_unknown, stage_settings
 from twoviews.settings.commands import (
     BenchCommand,
     CheckCommand,
     ExportCommand,
+    ExportMapCommand,
     FeaturesCommand,
     FinetuneCommand,
     MeasuringCommand,
@@ -23,6 +24,7 @@ from twoviews.settings.groups import (
     FeatureSettings,
     FinetuneSettings,
     LabelSettings,
+    MapSettings,
     ModelSettings,
     PretrainSettings,
     RunSettings,
@@ -36,11 +38,13 @@ __all__ = [
     "ClassifierSettings",
     "DataSettings",
     "ExportCommand",
+    "ExportMapCommand",
     "FeatureSettings",
     "FeaturesCommand",
     "FinetuneCommand",
     "FinetuneSettings",
     "LabelSettings",
+    "MapSettings",
     "MeasuringCommand",
     "ModelSettings",
     "PredictCommand",
@@ -56,6 +60,7 @@ __all__ = [
     "TestCommand",
     "TrainingCommand",
     "TrainingSettings",
+    "mark_group",
     "numbers_of",
     "some_unknown",
     "stage_settings",

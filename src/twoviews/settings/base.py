@@ -7,7 +7,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
@@ -66,6 +75,20 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    # Of a study's stage: the study's name for the group, and the settings in it.
+    _group: tuple[str, frozenset[str]] | None = PrivateAttr(None)
+
+    @property
+    def group(self) -> str | None:
+        """The study's name for the group that these settings came from; None for a command of its own."""
+        return None if self._group is None else self._group[0]
+
+    def flag(self, name: str) -> str:
+        """How to type a setting in the command that runs: ``--base-lr``, in a study ``--pretrain.base-lr``."""
+        assert name in type(self).model_fields, name
+        of_group = self._group is not None and name in self._group[1]
+        return "--" + (f"{self.group}.{name}" if of_group else name).replace("_", "-")
+
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch_for_a_value(cls, value: Any, info: ValidationInfo) -> Any:
@@ -81,4 +104,19 @@ def stage_settings(command: type[Settings], *parts: Settings, **changes: Any) ->
     for part in parts:
         values.update({k: getattr(part, k) for k in type(part).model_fields if k in command.model_fields})
     values.update(changes)
-    return command.model_validate(values)
+    made = command.model_validate(values)
+    for part in parts[1:]:
+        for name, field in type(parts[0]).model_fields.items():
+            if field.annotation is type(part):
+                mark_group(made, type(parts[0]), name)
+    return made
+
+
+def mark_group(settings: Settings, study: type[Settings], name: str) -> None:
+    """Note that settings are those of a group of a study's, whose flags carry its name.
+
+    Raises:
+        LookupError: the study has no such group.
+    """
+    group: Any = study.model_fields[name].annotation
+    settings._group = (name, frozenset(group.model_fields))

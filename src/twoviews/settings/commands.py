@@ -15,6 +15,7 @@ from twoviews.settings.groups import (
     FeatureSettings,
     FinetuneSettings,
     LabelSettings,
+    MapSettings,
     ModelSettings,
     PretrainSettings,
     RunSettings,
@@ -23,7 +24,7 @@ from twoviews.settings.groups import (
 )
 
 
-class StudyCommand(RunSettings, ModelSettings, DataSettings):
+class StudyCommand(MapSettings, RunSettings, ModelSettings, DataSettings):
     """The whole comparison: baseline, SimCLR, feature check, fine-tuning, test, report."""
 
     supervised: SupervisedSettings = Field(default_factory=SupervisedSettings)
@@ -68,6 +69,8 @@ class StudyCommand(RunSettings, ModelSettings, DataSettings):
                 "--fork: a study trains several models; fork one of them, for example `twoviews pretrain --fork --out "
                 "output/study-sample/pretrain`"
             )
+        if not self.features.maps and self.draws_more:
+            raise ValueError(f"--features.no-maps and {self.draws_more}: there are no maps; give one of them")
         if self.with_imagenet and self.finetune.probe_start:
             raise ValueError(
                 "--with-imagenet and --finetune.probe-start: there is no probe of ImageNet's weights to start from; "
@@ -136,12 +139,17 @@ class FeaturesCommand(FeatureSettings, LabelSettings, MeasuringCommand):
     run: Positional[Path | None] = Field(None, description="pretraining run; default: the newest under output/")
 
 
-class TestCommand(LabelSettings, MeasuringCommand):
+class TestCommand(MapSettings, LabelSettings, MeasuringCommand):
     """Score a run's model on the test images."""
 
     data: str = _DATA_OF_RUN
     run: Positional[Path | None] = Field(None, description="classifier run or study; default: the newest under output/")
     maps: bool = Field(True, description="maps and pictures beside the scores; --no-maps is faster")
+
+    @compares
+    def _maps_to_draw(self) -> None:
+        if not self.maps and self.draws_more:
+            raise ValueError(f"--no-maps and {self.draws_more}: there are no maps; give one of them")
 
 
 class CheckCommand(DataSettings):
@@ -152,10 +160,12 @@ class CheckCommand(DataSettings):
 
 
 class ReportCommand(Settings):
-    """The report of a study or of one stage."""
+    """The report of a study or of one stage; of several studies, one page that compares them."""
 
-    run: Positional[Path | None] = Field(None, description="run folder; default: the newest study under output/")
-    out: Path | None = Field(None, description="file to write; default: report.html in the run folder")
+    runs: Positional[tuple[Path, ...]] = Field((), description="run folders; default: the newest study under output/")
+    out: Path | None = Field(
+        None, description="file to write; default: report.html in the run folder, of several comparison.html beside it"
+    )
 
 
 class PredictCommand(Settings):
@@ -187,6 +197,20 @@ class ExportCommand(Settings):
     run: Positional[Path | None] = Field(None, description="run or study; default: the newest pretraining run")
     to: Literal["pth"] = Field("pth", description="pth: a plain PyTorch state dict with timm's key names")
     out: Path | None = Field(None, description="folder to write to; default: the run's models/")
+
+
+class ExportMapCommand(Settings):
+    """The map of the test images for another viewer."""
+
+    run: Positional[Path | None] = Field(None, description="study or test run; default: the newest under output/")
+    to: Literal["tensorboard", "parquet"] = Field(
+        "tensorboard", description="tensorboard: its embedding projector; parquet: one table, as for Embedding Atlas"
+    )
+    out: Path | None = Field(None, description="new or empty folder to write to; default: map-<to> in the run folder")
+    backbone: Literal["all", "random_init", "pretrained", "finetuned", "supervised", "imagenet_finetuned"] = Field(
+        "all", description="whose features and maps"
+    )
+    features: bool = Field(False, description="parquet: the features too, as lists of fixed size")
 
 
 with warnings.catch_warnings():

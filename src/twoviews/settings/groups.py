@@ -6,9 +6,9 @@ Where a value depends on the data set, the default here is the one for STL10 and
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from tyro.conf import Positional
 
 from twoviews.settings.base import Fraction, Range, Settings, compares
@@ -123,6 +123,9 @@ class TrainingSettings(Settings):
     grayscale: Fraction = Field(0.2, description="probability of dropping colour")
     blur: Fraction = Field(0.5, description="probability of Gaussian blur")
     blur_sigma: Range = Field((0.1, 2.0), description="range of the blur's sigma in pixels")
+    on_spike: Literal["warn", "stop", "rollback"] = Field(
+        "warn", description="when the loss jumps; rollback: go back and leave out the 10 steps that led to it"
+    )
     checkpoint_minutes: float = Field(10.0, gt=0, description="also save within long epochs, this often")
 
     @compares
@@ -209,3 +212,25 @@ class FeatureSettings(Settings):
     clusters: int | None = Field(None, ge=2, description="k of k-means; none: the number of classes")
     maps: bool = Field(True, description="PCA, t-SNE and k-means beside the probes; --no-maps is faster")
     max_images: int = Field(20_000, ge=100, description="images drawn in maps; more are sampled evenly")
+
+
+def _map_splits(value: Any) -> Any:
+    """In one order, however they are given; YAML has them as text or a list."""
+    names = {name.strip() for name in value.split(",")} if isinstance(value, str) else set(value or ())
+    if names - {"train", "test"} or "test" not in names:
+        raise ValueError("should be test, or train,test")
+    return ",".join(name for name in ("train", "test") if name in names)
+
+
+class MapSettings(Settings):
+    """The maps of the test stage."""
+
+    map_splits: Annotated[str, BeforeValidator(_map_splits)] = Field(
+        "test", description="images on the maps; train,test: also the labelled ones of training and validation"
+    )
+    umap: bool = Field(False, description="also draw UMAP maps; needs pip install 'twoviews[umap]'")
+
+    @property
+    def draws_more(self) -> str:
+        """The flag that asks for more than the plain maps of test images; empty where none does."""
+        return "--umap" if self.umap else "" if self.map_splits == "test" else "--map-splits"

@@ -14,9 +14,10 @@ from twoviews.errors import CheckpointError, DataError, SettingsError
 from twoviews.evaluation.classification import confusion_counts
 from twoviews.files import read_json_lines
 from twoviews.model.resnet50 import Classifier, freeze
-from twoviews.report.confusion import confusion_matrix
+from twoviews.report.confusion.figure import confusion_matrix
+from twoviews.report.figure_data import CLASSIFIER_KEYS, curve_data, matrix_data
+from twoviews.report.figure_files import write_figure
 from twoviews.report.figures import classifier_curves
-from twoviews.report.style import save
 from twoviews.settings import FinetuneCommand, LabelSettings, SupervisedCommand
 from twoviews.stages.folders import backbone_file
 from twoviews.stages.models import about_head, classifier_tensors, load_head_layers
@@ -60,7 +61,8 @@ def finetune_task(settings: FinetuneCommand, shared: Shared) -> Task:
     """Fine-tuning with the weights that a run of these settings begins with."""
     init = settings.init or str(backbone_file(settings.run))
     backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
-    kept = load_head_layers(init, backbone, settings.head_layers) if settings.head_layers else None
+    layers, flag = settings.head_layers, settings.flag("head_layers")
+    kept = load_head_layers(init, backbone, layers, flag) if layers else None
     classifier = Classifier(backbone, _classes(shared), kept)
     if settings.probe_start:
         _start_from_probe(classifier, settings, init)
@@ -136,11 +138,12 @@ def _finish(settings: Any, shared: Shared, run: RunFolder, module: nn.Module) ->
     about = about_model(settings, shared, class_names=names, **about_head(module))
     save_weights(run.models / "classifier.safetensors", classifier_tensors(module), about)
     rows = read_json_lines(run.metrics)
-    save(classifier_curves(rows), run.logs / "curves.png")
+    write_figure(classifier_curves(rows), curve_data(rows, CLASSIFIER_KEYS), run.logs / "curves")
     logits = forward_all(module, splits.val, shared.normalisation, shared.engine)
     assert splits.val.labels is not None
     counts = confusion_counts(splits.val.labels, logits.argmax(axis=1), len(names))
-    save(confusion_matrix(counts, names, "Validation"), run.logs / "confusion_matrix_validation.png")
+    matrix = confusion_matrix(counts, names, "Validation")
+    write_figure(matrix, matrix_data(counts, names), run.logs / "confusion_matrix_validation")
     val = validation_scores(logits, splits.val.labels)
     seconds = run.seconds()
     run.finish(

@@ -13,7 +13,9 @@ from twoviews.evaluation.classification import per_class_scores
 from twoviews.evaluation.label_savings import CurvePoint, label_savings
 from twoviews.evaluation.seeds import difference_over_seeds, mean_over_seeds
 from twoviews.files import read_json
-from twoviews.report.label_points import TABLE_MODELS
+from twoviews.report.labels.points import TABLE_MODELS
+
+_MEANS = ("macro_f1", "nll", "brier")  # an earlier version's test stage may lack one
 
 
 def combined(folders: Sequence[Path], seed: int, repeats: str = "seeds") -> dict[str, Any]:
@@ -73,7 +75,7 @@ def _model(seeds: Sequence[dict[str, Any]], correct: npt.NDArray[np.bool_], repe
     return {
         "val_top1": None if None in values else float(np.mean(values)),
         **mean_over_seeds(correct, repeats=repeats).as_record(),
-        "macro_f1": float(np.mean([one["macro_f1"] for one in seeds])),
+        **{key: float(np.mean([one[key] for one in seeds])) for key in _MEANS if all(key in one for one in seeds)},
         "confusion": counts.tolist(),
         "per_class": by_class(names, counts),
     }

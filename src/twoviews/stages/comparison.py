@@ -15,6 +15,7 @@ from twoviews.settings import (
     FinetuneCommand,
     FinetuneSettings,
     LabelSettings,
+    MapSettings,
     PretrainCommand,
     Settings,
     StudyCommand,
@@ -100,7 +101,9 @@ def pretrained_stages(settings: StudyCommand, one: Comparison) -> list[tuple[str
 
     origin = {"run": one.pretrained, "init": None}
     checked = stage_command(settings, one, FeaturesCommand, features, "features", **origin)
-    tested = stage_command(settings, one, TestCommand, None, "test", run=one.folder, init=None, maps=features.maps)
+    drawn = {} if features.maps else {name: field.default for name, field in MapSettings.model_fields.items()}
+    drawn |= {"maps": features.maps, "run": one.folder, "init": None}
+    tested = stage_command(settings, one, TestCommand, None, "test", **drawn)
     stages: list[tuple[str, Work]] = [
         ("features", lambda: run_features(checked, one.shared)),
         tuned_from(finetune, "finetune", **origin),

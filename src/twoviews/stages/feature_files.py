@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from twoviews.files import write_atomically, write_csv
-from twoviews.report.maps import kmeans_map, scatter_map
-from twoviews.report.style import save
+from twoviews.report.features.maps import kmeans_map, scatter_map
+from twoviews.report.figure_data import map_data
+from twoviews.report.figure_files import write_figure
 from twoviews.stages.feature_maps import Grouped
 from twoviews.stages.setup import Shared
 from twoviews.trainers.run_folder import RunFolder
@@ -56,6 +57,7 @@ def draw_features(
     logs: Path,
     maps: Mapping[str, npt.NDArray[np.float32]],
     variance: list[float],
+    drawn: Labels,
     labels: Labels,
     assignments: Labels,
     mapping: Labels,
@@ -67,6 +69,7 @@ def draw_features(
         logs: folder of the pictures.
         maps: at least ``pretrained_pca`` and ``pretrained_tsne``, N×2.
         variance: fraction that each axis of the PCA explains.
+        drawn: (N,) ids of the images, as in index.csv.
         labels: (N,) classes.
         assignments: (N,) clusters.
         mapping: class given to each cluster, or -1.
@@ -74,10 +77,9 @@ def draw_features(
     """
     axes = (f"PC 1 ({variance[0]:.1%} of variance)", f"PC 2 ({variance[1]:.1%})")
     pca, tsne = maps["pretrained_pca"], maps["pretrained_tsne"]
-    save(scatter_map(pca, labels, names, "PCA of SimCLR features", axes), logs / "pca_plot.png")
-    save(scatter_map(tsne, labels, names, "t-SNE of SimCLR features"), logs / "tsne_plot.png")
+    one, other = map_data(pca, labels, names, id=drawn), map_data(tsne, labels, names, id=drawn)
+    write_figure(scatter_map(pca, labels, names, "PCA of SimCLR features", axes), one, logs / "pca_plot")
+    write_figure(scatter_map(tsne, labels, names, "t-SNE of SimCLR features"), other, logs / "tsne_plot")
     given = {cluster: int(label) for cluster, label in enumerate(mapping)}
-    save(
-        kmeans_map(tsne, assignments, labels, names, given, "k-means of SimCLR features"),
-        logs / "kmeans_plot.png",
-    )
+    clustered = kmeans_map(tsne, assignments, labels, names, given, "k-means of SimCLR features")
+    write_figure(clustered, map_data(tsne, labels, names, id=drawn, cluster=assignments), logs / "kmeans_plot")

@@ -64,17 +64,18 @@ def about_head(module: nn.Module) -> dict[str, Any]:
     return {"head_layers": layout(projection)} if isinstance(projection, nn.Sequential) else {}
 
 
-def load_head_layers(init: str, backbone: nn.Module, layers: int) -> nn.Sequential:
+def load_head_layers(init: str, backbone: nn.Module, layers: int, flag: str = "--head-layers") -> nn.Sequential:
     """The first layers of the projection head that was trained with a backbone (SimCLR v2: Chen et al. 2020b).
 
     Args:
         init: the backbone's weights file, with the projection head's beside it; or ``timm``.
         layers: how many to keep; the head's last one has no ReLU.
+        flag: how to type the setting.
 
     Raises:
         CheckpointError: there is no projection head, or none with so many layers that fits the backbone.
     """
-    flag = f"--head-layers {layers}"
+    flag = f"{flag} {layers}"
     file = Path(init).with_name("projection_head.safetensors")
     if init == "timm":
         raise CheckpointError(f"{flag}: timm's weights have no projection head; leave it out.")

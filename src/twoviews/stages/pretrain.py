@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from twoviews.dataset.augmentations import Augmentation, one_view, views
+from twoviews.dataset.augmentations import Augmentation, one_view
 from twoviews.dataset.images import ImageSet, evenly_spaced
 from twoviews.evaluation.contrastive_quality import (
     alignment,
@@ -23,9 +23,9 @@ from twoviews.evaluation.learning_curve import learning_curve
 from twoviews.files import read_json_lines
 from twoviews.model.projection_head import SimCLR
 from twoviews.model.resnet50 import feature_width
+from twoviews.report.figure_data import PRETRAINING_KEYS, curve_data
+from twoviews.report.figure_files import write_figure
 from twoviews.report.figures import pretraining_curves
-from twoviews.report.maps import views_strip
-from twoviews.report.style import save
 from twoviews.settings import PretrainCommand
 from twoviews.stages.plan import begin_from_fork, plan
 from twoviews.stages.setup import (
@@ -37,6 +37,7 @@ from twoviews.stages.setup import (
     say_model,
 )
 from twoviews.stages.tasks import simclr_model, simclr_task
+from twoviews.stages.view_files import write_views
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.steps import augmentation_of
@@ -49,7 +50,6 @@ MONITOR_K, MONITOR_TEMPERATURE = 20, 0.1  # fixed: a monitor compares epochs, it
 MONITOR_IMAGES = 5_000  # labelled images in the monitor's kNN bank
 MONITOR_PAIRS = 512  # unlabeled images whose two views are compared
 MONITOR_EPOCH = 2**31  # the epoch number that the monitor's views are drawn with: none that trains
-SHOWN_IMAGES, SHOWN_VIEWS = 10, 4
 
 
 def run_pretrain(settings: PretrainCommand, shared: Shared | None = None) -> Path:
@@ -75,7 +75,7 @@ def _pretrain(settings: PretrainCommand, shared: Shared, run: RunFolder) -> None
     fitted: PretrainCommand = plan(task, settings, shared, run)
     task.evaluate = _monitor(fitted, shared, model.backbone, augmentation)
     if engine.is_first:
-        _draw_views(run, splits.unlabeled, augmentation, settings.seed)
+        write_views(run, splits.unlabeled, fitted)
     train(task, fitted, engine, run, seed=settings.seed)
     if engine.is_first:
         _finish(fitted, shared, run, model, task)
@@ -132,17 +132,6 @@ def _features_of_view(
     return forward_all(backbone, images, shared.normalisation, shared.engine, made)
 
 
-def _draw_views(run: RunFolder, images: ImageSet, augmentation: Augmentation, seed: int) -> None:
-    """A picture of the first images with views as training sees them (epoch 0)."""
-    shown = images.take(np.arange(min(SHOWN_IMAGES, len(images))))
-    pixels = torch.from_numpy(shown.read(slice(None)))
-    made = views(pixels, torch.from_numpy(shown.rows), augmentation, seed=seed, epoch=0, count=SHOWN_VIEWS)
-    size = augmentation.view_size
-    made = made.view(SHOWN_VIEWS, len(shown), 3, size, size).permute(1, 0, 3, 4, 2)
-    bytes_ = (made * 255).round().to(torch.uint8).numpy()
-    save(views_strip(pixels.permute(0, 2, 3, 1).numpy(), bytes_), run.logs / "views.png")
-
-
 def _finish(settings: PretrainCommand, shared: Shared, run: RunFolder, model: SimCLR, task: Task) -> None:
     size = batch_size_of(task, settings, shared.engine)
     about = about_model(settings, shared)
@@ -155,7 +144,7 @@ def _finish(settings: PretrainCommand, shared: Shared, run: RunFolder, model: Si
     }
     save_weights(run.models / "projection_head.safetensors", model.projection_head.state_dict(), {**about, **head})
     rows = read_json_lines(run.metrics)
-    save(pretraining_curves(rows), run.logs / "curves.png")
+    write_figure(pretraining_curves(rows), curve_data(rows, PRETRAINING_KEYS), run.logs / "curves")
     seconds = run.seconds()
     images = len(task.batches) // size * size * settings.epochs  # the last short batch of an epoch is left out
     run.finish(

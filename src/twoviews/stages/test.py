@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
-from twoviews.dataset.images import ImageSet, evenly_spaced
+from twoviews.dataset.images import ImageSet
 from twoviews.errors import CheckpointError
+from twoviews.evaluation.calibration import brier_score, negative_log_likelihood
 from twoviews.evaluation.classification import confusion_counts, macro_f1
 from twoviews.evaluation.knn import KNN, ProtocolPredictions, protocol_predictions
-from twoviews.evaluation.maps import pca_map, tsne_map
+from twoviews.evaluation.maps import require_umap
 from twoviews.evaluation.seeds import mean_over_seeds
 from twoviews.files import read_json
 from twoviews.settings import TestCommand
 from twoviews.stages.combine import by_class, comparison
-from twoviews.stages.feature_maps import map_quality_figures
 from twoviews.stages.feature_probes import protocol_rows
-from twoviews.stages.features import Features, extract, save_features, save_maps
+from twoviews.stages.features import Features, extract
 from twoviews.stages.folders import backbone_file, newest_run
+from twoviews.stages.map_images import Part, map_parts
 from twoviews.stages.models import load_classifier
 from twoviews.stages.probe_files import load_probe
 from twoviews.stages.setup import (
@@ -30,7 +32,8 @@ from twoviews.stages.setup import (
     new_backbone,
     prepare_alone,
 )
-from twoviews.stages.test_files import write_index, write_pictures, write_tables
+from twoviews.stages.test_files import write_pictures, write_tables
+from twoviews.stages.test_maps import write_maps
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.settings_file import load_settings
@@ -46,7 +49,6 @@ ORDER = (
     *("supervised", "finetuned", "imagenet_finetuned", "linear_probe", "sgd_probe", "knn"),
     "random_init_linear_probe",
 )
-MAP_IMAGES = 5_000  # test images in the maps; more are sampled evenly
 
 
 @dataclass
@@ -56,17 +58,23 @@ class Scores:
     Attributes:
         probabilities: N×classes of each model.
         features: N×D of each backbone.
+        labelled: M×D of each backbone, of the training and validation images on the maps; {} where there are none.
+        clusters: k of the feature check's k-means; None where it made none.
         val_top1: what each model reached on validation.
     """
 
     probabilities: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     features: dict[str, Features] = field(default_factory=dict)
+    labelled: dict[str, Features] = field(default_factory=dict)
+    clusters: int | None = None
     knn_protocols: list[ProtocolPredictions] = field(default_factory=list)
     val_top1: dict[str, float | None] = field(default_factory=dict)
 
 
 def run_test(settings: TestCommand, shared: Shared | None = None) -> Path:
     """Score the models of a study, or the one of a classifier run, on the test images; returns the run folder."""
+    if settings.umap:
+        require_umap()
     shared = shared or prepare_alone(settings)
     test = shared.splits.open_test()
 
@@ -75,15 +83,16 @@ def run_test(settings: TestCommand, shared: Shared | None = None) -> Path:
             return
         tested = settings.run or newest_run("models/classifier.safetensors", "classifier run")
         say(f"test: every model of {tested} on {len(test):,} test images")
-        scores = _score(tested, test, settings, shared)
+        parts = map_parts(settings, test, shared.splits) if settings.maps else []
+        scores = _score(tested, test, parts[1:], settings, shared)
         if not scores.probabilities:
             raise CheckpointError(f"{tested} holds no models/classifier.safetensors; name a finished classifier run.")
-        _finish(scores, test, settings, shared, run)
+        _finish(scores, test, parts, settings, shared, run)
 
     return in_run_folder("test", settings, shared, work)
 
 
-def _score(tested: Path, test: ImageSet, settings: TestCommand, shared: Shared) -> Scores:
+def _score(tested: Path, test: ImageSet, labelled: list[Part], settings: TestCommand, shared: Shared) -> Scores:
     """Probabilities and features of every model; reads pixels alone."""
     scores = Scores()
     images = test.without_labels()
@@ -98,21 +107,31 @@ def _score(tested: Path, test: ImageSet, settings: TestCommand, shared: Shared) 
             features = extract(classifier.backbone, images, shared)
             if model != "sgd_probe":  # its features are the pretrained ones
                 scores.features[model] = features
+                _add_labelled(scores, model, classifier.backbone, labelled, shared)
             scores.probabilities[model] = head_probabilities(classifier, features)
             scores.val_top1[model] = read_json(folder / "results.json").get("val_top1")
     checked = tested / "features"
     if (checked / "results.json").exists():
-        _score_probes(checked, images, settings, shared, scores)
+        _score_probes(checked, images, labelled, settings, shared, scores)
     return scores
 
 
-def _score_probes(checked: Path, images: ImageSet, settings: TestCommand, shared: Shared, scores: Scores) -> None:
+def _add_labelled(scores: Scores, model: str, backbone: nn.Module, labelled: list[Part], shared: Shared) -> None:
+    """Features of what is on the maps beside the test images."""
+    if labelled:
+        scores.labelled[model] = np.concatenate([extract(backbone, part.chosen, shared) for part in labelled])
+
+
+def _score_probes(
+    checked: Path, images: ImageSet, labelled: list[Part], settings: TestCommand, shared: Shared, scores: Scores
+) -> None:
     """Linear probe and kNN on the pretrained backbone, linear probe on the randomly initialised one."""
     found = read_json(checked / "results.json")
     weights = {"random_init": None, "pretrained": str(_pretrained(checked))}
     for model, init in weights.items():
         backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
         scores.features[model] = extract(shared.engine.to_device(backbone), images, shared)
+        _add_labelled(scores, model, backbone, labelled, shared)
     for model, backbone_name, file in (
         ("linear_probe", "pretrained", "linear_probe.safetensors"),
         ("random_init_linear_probe", "random_init", "random_init_linear_probe.safetensors"),
@@ -121,6 +140,7 @@ def _score_probes(checked: Path, images: ImageSet, settings: TestCommand, shared
         scores.probabilities[model] = probe.scores(scores.features[backbone_name]).astype(np.float32)
     scores.val_top1["linear_probe"] = found["linear_probe"]["val_top1"]
     scores.val_top1["random_init_linear_probe"] = found["random_init"]["linear_probe_val_top1"]
+    scores.clusters = found["kmeans"]["clusters"] if "kmeans" in found else None
     labels = shared.splits.train.labels
     assert labels is not None
     bank = np.load(checked / "features-pretrained.npy", allow_pickle=False)[: len(labels)].astype(np.float32)
@@ -137,13 +157,15 @@ def _pretrained(checked: Path) -> Path:
     return beside if beside.exists() else backbone_file(Path(load_settings(checked / "settings.yaml")["run"]))
 
 
-def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Shared, run: RunFolder) -> None:
+def _finish(
+    scores: Scores, test: ImageSet, parts: list[Part], settings: TestCommand, shared: Shared, run: RunFolder
+) -> None:
     """Open the labels; write what was found."""
     assert test.labels is not None
     labels, names = test.labels, list(shared.splits.class_names)
     predictions = {model: p.argmax(axis=1) for model, p in scores.probabilities.items()}
     models = {
-        model: _figures(labels, predictions[model], names, scores.val_top1[model])
+        model: _figures(labels, scores.probabilities[model], names, scores.val_top1[model])
         for model in ORDER
         if model in predictions
     }
@@ -154,7 +176,7 @@ def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Share
         more["knn_protocols"] = protocol_rows(scores.knn_protocols, labels, "test_top1")
     if settings.maps:
         shown = predictions.get("finetuned", next(iter(predictions.values())))
-        more["map_quality"] = _write_maps(scores, test, shown, settings, shared, run)
+        more |= write_maps(scores.features, scores.labelled, parts, shown, scores.clusters, settings, shared, run)
         write_pictures(run, test, models, names)
     run.finish({"models": models, "comparison": comparison([correct], settings.seed), **more})
     for model, figures in models.items():
@@ -163,35 +185,16 @@ def _finish(scores: Scores, test: ImageSet, settings: TestCommand, shared: Share
 
 
 def _figures(
-    labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], names: list[str], val_top1: float | None
+    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32], names: list[str], val_top1: float | None
 ) -> dict[str, Any]:
+    predicted = probabilities.argmax(axis=1)
     counts = confusion_counts(labels, predicted, len(names))
     return {
         "val_top1": val_top1,
         **mean_over_seeds((predicted == labels)[None]).as_record(),
         "macro_f1": macro_f1(counts),
+        "nll": negative_log_likelihood(probabilities, labels),
+        "brier": brier_score(probabilities, labels),
         "confusion": counts.tolist(),
         "per_class": by_class(names, counts),
     }
-
-
-def _write_maps(
-    scores: Scores,
-    test: ImageSet,
-    predictions: npt.NDArray[np.int64],
-    settings: TestCommand,
-    shared: Shared,
-    run: RunFolder,
-) -> dict[str, Any]:
-    """Features of every backbone, their maps, and what is needed to show the images in them; how far maps can be
-    believed."""
-    assert test.labels is not None
-    drawn = evenly_spaced(len(test), MAP_IMAGES)
-    maps: dict[str, Any] = {}
-    for model, features in scores.features.items():
-        save_features(run.path / f"features-{model}.npy", features)
-        maps[f"{model}_pca"] = pca_map(features[drawn])[0]
-        maps[f"{model}_tsne"] = tsne_map(features[drawn], seed=settings.seed, threads=shared.engine.threads).points
-    save_maps(run.path / "maps.npz", maps)
-    write_index(run.path, test, list(shared.splits.class_names), predictions, drawn)
-    return map_quality_figures({m: f[drawn] for m, f in scores.features.items()}, maps, test.labels[drawn])

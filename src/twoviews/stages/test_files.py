@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from PIL import Image
 from twoviews.dataset.images import ImageSet
 from twoviews.evaluation.classification import confusion_rates
 from twoviews.files import write_atomically, write_bytes, write_csv, write_json
-from twoviews.report.confusion import confusion_difference, confusion_matrix
-from twoviews.report.style import save
+from twoviews.report.confusion.figure import confusion_difference, confusion_matrix
+from twoviews.report.explore.sheet import picture_id
+from twoviews.report.figure_data import matrix_data
+from twoviews.report.figure_files import write_figure
 from twoviews.report.words import model_name
+from twoviews.stages.map_images import Part
 from twoviews.trainers.run_folder import RunFolder
 
 THUMBNAIL = 48  # pixels, at most
@@ -48,29 +52,31 @@ def write_tables(
 
 def write_index(
     folder: Path,
-    test: ImageSet,
+    parts: Sequence[Part],
     names: list[str],
     shown: npt.NDArray[np.int64],
-    drawn: npt.NDArray[np.int64],
 ) -> None:
-    """index.csv and thumbnails of the ``drawn`` images, which are in the maps; ``shown``: predictions of all."""
-    assert test.labels is not None
-    write_csv(
-        folder / "index.csv",
-        ["id", "split", "file", "label", "prediction"],
-        [(i, "test", test.name(i), names[test.labels[i]], names[shown[i]]) for i in drawn],
-    )
-    _write_thumbnails(folder, test, drawn)
+    """index.csv and thumbnails of the images on the maps; ``shown``: predictions of all test images."""
+    rows: list[tuple[Any, ...]] = []
+    for part in parts:
+        images, labels = part.images, part.images.labels
+        assert labels is not None
+        for i in part.drawn.tolist():
+            predicted = names[shown[i]] if part.split == "test" else ""
+            rows.append((i, part.split, images.name(i), names[labels[i]], predicted))
+    write_csv(folder / "index.csv", ["id", "split", "file", "label", "prediction"], rows)
+    _write_thumbnails(folder, parts)
 
 
-def _write_thumbnails(folder: Path, test: ImageSet, drawn: npt.NDArray[np.int64]) -> None:
+def _write_thumbnails(folder: Path, parts: Sequence[Part]) -> None:
     """One sprite sheet, row by row, and where each image is in it."""
-    side = min(THUMBNAIL, test.image_size)
+    drawn = [(part, i) for part in parts for i in part.drawn.tolist()]
+    side = min(THUMBNAIL, parts[0].images.image_size)
     columns = min(max(1, round(len(drawn) ** 0.5)), SHEET_SIDE // side)
     lines = -(-len(drawn) // columns)
     sheet = Image.new("RGB", (columns * side, lines * side))
-    for place, i in enumerate(drawn):
-        picture = Image.fromarray(test.read(slice(i, i + 1))[0].transpose(1, 2, 0))
+    for place, (part, i) in enumerate(drawn):
+        picture = Image.fromarray(part.images.read(slice(i, i + 1))[0].transpose(1, 2, 0))
         if picture.width != side:
             picture = picture.resize((side, side), Image.Resampling.LANCZOS)
         sheet.paste(picture, (place % columns * side, place // columns * side))
@@ -79,7 +85,12 @@ def _write_thumbnails(folder: Path, test: ImageSet, drawn: npt.NDArray[np.int64]
     write_bytes(folder / "thumbnails.webp", stream.getvalue())
     write_json(
         folder / "thumbnails.json",
-        {"size": side, "columns": columns, "ids": [int(i) for i in drawn], "order": "row by row"},
+        {
+            "size": side,
+            "columns": columns,
+            "ids": [picture_id(part.split, i) for part, i in drawn],
+            "order": "row by row",
+        },
     )
 
 
@@ -89,26 +100,16 @@ def write_pictures(run: RunFolder, test: ImageSet, models: dict[str, Any], names
     for model, figures in models.items():
         counts = np.array(figures["confusion"], dtype=np.int64)
         title = model_name(model)
-        save(confusion_matrix(counts, names, title), run.logs / f"confusion_matrix_{model}.png")
-        save(confusion_matrix(counts, names, title, rates=True), run.logs / f"confusion_rates_{model}.png")
-        header = ["true class", *names]
-        write_csv(
-            run.path / f"confusion-{model}.csv",
-            header,
-            [[name, *row] for name, row in zip(names, counts.tolist(), strict=True)],
-        )
-        rates = [[f"{x:.4f}" for x in row] for row in confusion_rates(counts)]
-        write_csv(
-            run.path / f"confusion_rates-{model}.csv",
-            header,
-            [[name, *row] for name, row in zip(names, rates, strict=True)],
-        )
+        shown, rates = matrix_data(counts, names), matrix_data(confusion_rates(counts), names)
+        write_figure(confusion_matrix(counts, names, title), shown, run.logs / f"confusion_matrix_{model}")
+        write_figure(confusion_matrix(counts, names, title, rates=True), rates, run.logs / f"confusion_rates_{model}")
+        write_csv(run.path / f"confusion-{model}.csv", *shown)
+        write_csv(run.path / f"confusion_rates-{model}.csv", *rates)
         for row in figures["per_class"]:
             scores = [f"{row[key]:.4f}" for key in ("precision", "recall", "f1")]
             per_class.append([model, row["class"], *scores, row["images"]])
     write_csv(run.path / "per_class.csv", ["model", "class", "precision", "recall", "f1", "images"], per_class)
     if "supervised" in models and "finetuned" in models:
-        save(
-            confusion_difference(models["supervised"]["confusion"], models["finetuned"]["confusion"], names),
-            run.logs / "confusion_difference.png",
-        )
+        before, after = (np.array(models[model]["confusion"], dtype=np.int64) for model in ("supervised", "finetuned"))
+        changed = confusion_difference(before, after, names)
+        write_figure(changed, matrix_data(after - before, names), run.logs / "confusion_difference")

@@ -34,7 +34,7 @@ _LOCK, _HOLDER = ".lock", ".lock-info.json"
 # What a run writes down before it computes.
 _RECORDS = {
     _LOCK, _HOLDER, DATA_INDEX, "settings.yaml", "environment.json", "plan.json", "seconds.json", "start.safetensors",
-    "data.json", "skipped.csv", "leaks.csv", "leaks.webp", "conflicts.csv", "views.png",
+    "data.json", "skipped.csv", "leaks.csv", "leaks.webp", "conflicts.csv", "views.png", "views.webp", "views.json",
 }  # fmt: skip
 
 

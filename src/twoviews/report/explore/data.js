@@ -23,10 +23,11 @@ function decoded(held) {
   data.lowerFiles = data.files.map((name) => name.toLowerCase());
   for (const model of data.models) {
     for (const kind of Object.keys(model.maps)) model.maps[kind] = wholesOf(model.maps[kind]);
-    for (const key of ["neighbours", "predicted"]) model[key] = model[key] && wholesOf(model[key]);
+    for (const key of ["neighbours", "predicted", "clusters"]) model[key] = model[key] && wholesOf(model[key]);
     model.confidence = model.confidence && bytesOf(model.confidence);
     model.near = model.neighbours ? model.neighbours.length / data.count : 0;
   }
+  data.splits = data.splits && bytesOf(data.splits);
   if (data.sheet) data.sheet.places = wholesOf(data.sheet.places);
   return data;
 }
@@ -63,7 +64,52 @@ function shuffled(numbers, seed = 1) {
 class Facts {
   constructor(data) {
     this.data = data;
-    this.all = Array.from({ length: data.count }, (_, i) => i);
+    this.every = Array.from({ length: data.count }, (_, i) => i);
+    this.tests = data.splits ? this.every.filter((i) => data.splits[i] === 0) : this.every;
+    this.all = this.every; // those shown now
+    for (const model of data.models) model.groups = model.clusters && this.clusters(model);
+  }
+
+  isTest(image) {
+    return !this.data.splits || this.data.splits[image] === 0;
+  }
+
+  // What an image is beside a test image; empty for one of these.
+  part(image) {
+    return this.data.splits ? ["", "training image", "validation image"][this.data.splits[image]] : "";
+  }
+
+  // Of each cluster: its test images, their commonest class and its share, and the number of its look. The cluster that
+  // shares most images with a class has the class's look, then the next pair of what is left; others have looks of
+  // their own.
+  clusters(model) {
+    const { labels, classes } = this.data;
+    const counts = [];
+    for (const i of this.every) {
+      const [c, k] = [model.clusters[i], labels[i]];
+      while (c !== UNKNOWN && counts.length <= c) counts.push(new Uint32Array(classes.length));
+      if (c !== UNKNOWN && k !== UNKNOWN && this.isTest(i)) counts[c][k] += 1;
+    }
+    const pairs = counts.flatMap((row, c) => Array.from(row, (count, k) => ({ c, k, count }))).filter((one) => one.count);
+    pairs.sort((a, b) => b.count - a.count || a.c - b.c || a.k - b.k);
+    const looks = new Map();
+    const taken = new Set();
+    for (const { c, k } of pairs) {
+      if (looks.has(c) || taken.has(k)) continue;
+      looks.set(c, k);
+      taken.add(k);
+    }
+    let next = 0;
+    return counts.map((row, c) => {
+      while (!looks.has(c) && taken.has(next)) next += 1;
+      if (!looks.has(c)) {
+        looks.set(c, next);
+        taken.add(next);
+      }
+      const count = row.reduce((sum, one) => sum + one, 0);
+      const best = row.indexOf(Math.max(...row));
+      return { count, best, share: row[best] / Math.max(count, 1), look: looks.get(c) };
+    });
   }
 
   className(number) {
@@ -86,7 +132,8 @@ class Facts {
   }
 
   nearest(model, image) {
-    return model.neighbours ? Array.from(model.neighbours.subarray(image * model.near, (image + 1) * model.near)) : [];
+    const near = model.neighbours ? model.neighbours.subarray(image * model.near, (image + 1) * model.near) : [];
+    return Array.from(near).filter((one) => one !== UNKNOWN);
   }
 
   alike(model, image) {
@@ -100,9 +147,10 @@ class Facts {
   // One line for those who hear it.
   told(image) {
     const said = this.data.models
-      .filter((model) => model.predicted)
+      .filter((model) => model.predicted && model.predicted[image] !== UNKNOWN)
       .map((model) => `${model.name}: ${this.className(model.predicted[image])}${this.isRight(model, image) ? "" : ", wrong"}`);
-    return [`${this.data.files[image]}, class ${this.trueClass(image)}`, ...said].join(". ");
+    const part = this.part(image) && `, ${this.part(image)}`;
+    return [`${this.data.files[image]}, class ${this.trueClass(image)}${part}`, ...said].join(". ");
   }
 
   found(text) {
@@ -112,12 +160,11 @@ class Facts {
     return this.all.filter((i) => isClass[this.data.labels[i]] || this.data.lowerFiles[i].includes(wanted));
   }
 
-  // What "Show" offers: a title and the images, in order; `queries` are shown with their nearest images.
+  // What "Show" offers: a title and the images, in order.
   offers() {
     const [after, before] = [this.model("finetuned"), this.model("supervised")];
-    const read = this.model("pretrained") || this.data.models[0];
     const offers = [];
-    const offer = (title, images, queries = null) => offers.push({ title, images, queries });
+    const offer = (title, images) => offers.push({ title, images });
     if (after?.predicted && before?.predicted) {
       const pick = (now, then) => () =>
         this.all.filter((i) => this.isRight(after, i) === now && this.isRight(before, i) === then);
@@ -134,15 +181,7 @@ class Facts {
           .slice(0, 60),
       );
     }
-    if (read?.neighbours) {
-      const ranked = (sign) => () =>
-        shuffled(this.all).sort((a, b) => sign * (this.alike(read, b) - this.alike(read, a))).slice(0, 8);
-      offer(`Best nearest images, ${read.name}`, ranked(1), read);
-      offer(`Worst nearest images, ${read.name}`, ranked(-1), read);
-      offer(`Nearest images of 8 at random, ${read.name}`, () => shuffled(this.all, Date.now()).slice(0, 8), read);
-    } else {
-      offer("24 at random", () => shuffled(this.all, Date.now()).slice(0, 24));
-    }
+    offer("24 at random", () => shuffled(this.all, Date.now()).slice(0, 24));
     return offers;
   }
 }

@@ -1,10 +1,5 @@
 // The board: what all maps share, the tools above them and the regions below.
 
-const SURENESS = [0.4, 0.6, 0.8, 0.95]; // edges of the five steps of confidence
-const THEMES = {
-  light: { ink: "#1f2328", halo: "#ffffff", good: "#1c5b9c", bad: "#a8410a", none: "#b4b9c0", steps: ["#e0b030", "#a69d75", "#75777c", "#41598a", "#0f2f66"] },
-  dark: { ink: "#f2f3f4", halo: "#1d2024", good: "#82b7ea", bad: "#f0a868", none: "#5b6169", steps: ["#ffd84d", "#c9b37a", "#9a9aa0", "#6f8bbd", "#4f7fd0"] },
-};
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 class Board {
@@ -19,7 +14,7 @@ class Board {
     this.mode = window.matchMedia("(pointer: coarse)").matches ? "move" : "box";
     [this.current, this.kept, this.selectedCount] = [-1, -1, 0];
     this.selected = new Uint8Array(data.count);
-    this.order = shuffled(this.facts.all);
+    this.order = this.ordered();
     this.maps = [];
     this.live = this.part(".ex-live");
     this.card = make("div", { class: "ex-card", "aria-hidden": "true", hidden: true });
@@ -45,58 +40,31 @@ class Board {
     return this.dark.matches ? THEMES.dark : THEMES.light;
   }
 
+  // The order of drawing: test images over the others.
+  ordered() {
+    const order = shuffled(this.facts.all);
+    return [...order.filter((i) => !this.facts.isTest(i)), ...order.filter((i) => this.facts.isTest(i))];
+  }
+
+  get way() {
+    return COLOURINGS[this.colour];
+  }
+
   paint() {
-    const { palette, classes } = this.facts.data;
-    const colours = this.dark.matches ? palette.dark : palette.light;
-    const plain = (colour, shape = 0) => ({ colour, shape });
-    const none = plain(this.theme.none);
-    if (this.colour === "class") {
-      this.looks = [...classes.map((_, k) => plain(colours[k % colours.length], Math.floor(k / colours.length))), none];
-    } else if (this.colour === "right") {
-      this.looks = [plain(this.theme.good), plain(this.theme.bad, 3), none];
-    } else {
-      this.looks = [...this.theme.steps.map((colour) => plain(colour)), none];
-    }
-    this.topGroup = this.colour === "right" ? 1 : this.colour === "confidence" ? 0 : -1;
+    this.looks = [...this.way.looks(this), plain(this.theme.none)];
+    this.topGroup = this.way.top;
     for (const map of this.maps) (map.groups ? map.restyle() : map.reload());
     this.legend();
   }
 
-  // The look of each image on one map.
+  // The look of each image on one map; the last look is for those whose group isn't known.
   groupsOf(model) {
-    const { facts, looks } = this;
-    const none = looks.length - 1;
-    return facts.all.map((i) => {
-      if (this.colour === "class") return facts.data.labels[i] === UNKNOWN ? none : facts.data.labels[i];
-      if (this.colour === "right") return { true: 0, false: 1, null: none }[facts.isRight(model, i)];
-      const sure = facts.confidence(model, i);
-      return sure === null ? none : SURENESS.filter((edge) => sure >= edge).length;
-    });
+    return this.facts.every.map((i) => this.way.group(this, model, i) ?? this.looks.length - 1);
   }
 
   legend() {
-    const { classes, labels } = this.facts.data;
-    const swatch = (look) => {
-      const node = stamp(look.colour, look.shape, 10);
-      node.className = "ex-swatch";
-      node.setAttribute("aria-hidden", "true");
-      return node;
-    };
-    const said = (look, text) => make("span", { class: "ex-chip" }, swatch(look), text);
-    let chips;
-    if (this.colour === "class") {
-      chips = classes.map((name, k) => {
-        const pick = () => this.choose(this.facts.all.filter((i) => labels[i] === k), `of class ${name}`);
-        return make("button", { type: "button", class: "ex-chip", title: `Select class ${name}`, onclick: pick }, swatch(this.looks[k]), name);
-      });
-    } else if (this.colour === "right") {
-      chips = [said(this.looks[0], "right"), said(this.looks[1], "wrong"), make("span", { class: "note" }, "by each map’s own classifier")];
-    } else {
-      const edges = [0, ...SURENESS, 1].map((edge) => Math.round(100 * edge));
-      chips = this.theme.steps.map((_, k) => said(this.looks[k], `${edges[k]}–${edges[k + 1]}%`));
-      chips.push(make("span", { class: "note" }, "sure of its answer, each map’s own classifier"));
-    }
-    this.part(".ex-legend").replaceChildren(...chips);
+    this.part(".ex-legend").replaceChildren(...this.way.chips(this));
+    for (const map of this.maps) map.legend.replaceChildren(...(this.way.mapChips?.(this, map.model) ?? []));
   }
 
   // Parts
@@ -104,9 +72,9 @@ class Board {
   addMaps() {
     const place = this.part(".ex-maps");
     for (const model of this.facts.data.models) {
-      const rated = this.facts.all.map((i) => this.facts.isRight(model, i)).filter((one) => one !== null);
+      const rated = this.facts.tests.map((i) => this.facts.isRight(model, i)).filter((one) => one !== null);
       const rate = rated.length ? `${model.classifier}: ${percentOf(rated.filter(Boolean).length, rated.length)} right.` : "";
-      const field = make("div", { class: "ex-field", tabindex: "0", role: "application", "aria-label": `Map of ${model.name}: ${counted(this.facts.data.count, "image")}. Arrow keys go from image to image.` });
+      const field = make("div", { class: "ex-field", tabindex: "0", role: "application", "aria-label": `Map of ${model.name}: ${counted(this.facts.all.length, "image")}. Arrow keys go from image to image.` });
       const zoom = (text, label, act) => make("button", { type: "button", "aria-label": `${label} ${model.name}`, title: label, onclick: act }, text);
       const large = zoom("⤢", "Enlarge", () => {
         const isLarge = panel.classList.toggle("is-large");
@@ -115,9 +83,10 @@ class Board {
       large.setAttribute("aria-pressed", "false");
       const map = new PointMap(this, field, model);
       const caption = make("figcaption", { class: "note" });
+      const legend = make("div", { class: "ex-legend ex-own", role: "group", "aria-label": `Clusters of ${model.name}` });
       const buttons = make("div", { class: "ex-zoom" }, zoom("+", "Zoom in on", () => map.zoomBy(1.6)), zoom("−", "Zoom out of", () => map.zoomBy(1 / 1.6)), large);
-      const panel = make("figure", { class: "ex-map" }, make("div", { class: "ex-head" }, make("h3", {}, model.name), buttons), field, caption);
-      Object.assign(map, { caption, rate });
+      const panel = make("figure", { class: "ex-map" }, make("div", { class: "ex-head" }, make("h3", {}, model.name), buttons), field, legend, caption);
+      Object.assign(map, { caption, rate, legend });
       field.addEventListener("keydown", (event) => this.key(event, map));
       field.addEventListener("blur", () => this.point(map, -1, false));
       place.append(panel);
@@ -144,9 +113,7 @@ class Board {
           make("label", {}, make("input", { type: "radio", name: `explore-${name}`, value, checked: value === chosen, onchange: () => act(value) }), make("span", {}, text)),
         ),
       );
-    const colours = { class: "Class" };
-    if (data.models.some((model) => model.predicted)) colours.right = "Right or wrong";
-    if (data.models.some((model) => model.confidence)) colours.confidence = "Confidence";
+    const colours = Object.fromEntries(Object.entries(COLOURINGS).filter(([, way]) => way.isThere(data)).map(([key, way]) => [key, way.title]));
     const tools = [];
     if (Object.keys(data.kinds).length > 1) {
       tools.push(
@@ -165,6 +132,7 @@ class Board {
         }),
       );
     }
+    if (data.splits) tools.push(choice("splits", "Images", { all: "All", test: "Test only" }, "all", (value) => this.restrict(value === "test")));
     const setMode = (value) => {
       this.mode = value;
       this.root.dataset.mode = value;
@@ -177,6 +145,20 @@ class Board {
     this.offer = make("select", { onchange: () => this.show(offers[Number(this.offer.value)]) }, make("option", { value: "" }, "choose…"), ...offers.map((one, i) => make("option", { value: i }, one.title)));
     tools.push(make("label", { class: "ex-ask" }, make("span", {}, "Show"), this.offer));
     this.part(".ex-tools").replaceChildren(...tools);
+  }
+
+  // Only test images, or all again.
+  restrict(isTestOnly) {
+    const { facts } = this;
+    facts.all = isTestOnly ? facts.tests : facts.every;
+    this.order = this.ordered();
+    for (const map of this.maps) {
+      map.place();
+      map.node.setAttribute("aria-label", `Map of ${map.model.name}: ${counted(facts.all.length, "image")}. Arrow keys go from image to image.`);
+    }
+    this.clear();
+    this.legend();
+    this.say(`${counted(facts.all.length, "image")} shown.`);
   }
 
   // What the hand and the keys do
@@ -204,7 +186,7 @@ class Board {
     this.current = image;
     this.marks();
     if (this.card.hidden) return;
-    this.fillCard(image);
+    this.fillCard(image, map.model);
     const box = map.node.getBoundingClientRect();
     const [x, y] = map.at(image);
     const { offsetWidth: w, offsetHeight: h } = this.card;
@@ -214,11 +196,12 @@ class Board {
     this.card.style.top = `${Math.max(4, top)}px`;
   }
 
-  fillCard(image) {
+  fillCard(image, model) {
+    const cluster = this.colour === "cluster" && model.clusters ? model.clusters[image] : UNKNOWN;
     this.card.dataset.image = image;
     this.card.replaceChildren(
       this.pictures.has(image) ? this.pictures.canvas(image) : "",
-      make("div", {}, make("p", { class: "ex-file" }, this.facts.data.files[image]), make("p", {}, "Class ", make("strong", {}, this.facts.trueClass(image))), this.pictures.verdicts(image)),
+      make("div", {}, make("p", { class: "ex-file" }, this.facts.data.files[image]), this.pictures.classLine(image), cluster === UNKNOWN ? "" : make("p", {}, `Cluster ${cluster} of ${model.name}`), this.pictures.verdicts(image)),
     );
   }
 
@@ -255,9 +238,7 @@ class Board {
     const title = `${counted(list.length, "image")} ${adds ? "selected" : words}`;
     const keep = (one) => this.keep(one);
     const clear = () => this.clear();
-    const parts = shown?.queries
-      ? this.pictures.queries(list, shown.title, shown.queries, keep, clear)
-      : this.pictures.chosen(list, title, keep, clear, Boolean(shown));
+    const parts = this.pictures.chosen(list, title, keep, clear, Boolean(shown));
     this.part(".ex-chosen").replaceChildren(...parts);
     if (!shown) this.offer.value = "";
     this.say(list.length ? title : `No image ${words}.`);
@@ -314,6 +295,8 @@ if (root && held) {
   body.hidden = false;
   root.querySelector(".ex-off").remove();
   const board = new Board(root, decoded(held.textContent));
+  new Cells(board);
+  new Gallery(board);
   held.remove();
   // Where an image is drawn, in the window's pixels: for whoever drives the page.
   root.where = (map, image) => {

@@ -4,6 +4,7 @@ const GRID = 64; // cells a side, to find the point under the hand
 const PAD = 10; // pixels between the outermost points and the edge
 const REACH = 14; // pixels from which a point is still meant
 const MOST_NAMED = 20; // classes whose names are written on the map
+const FAINT = 0.6; // of a test image's strength, for one of training or validation
 
 const SHAPES = [
   (c, r) => c.arc(0, 0, r, 0, 2 * Math.PI),
@@ -18,22 +19,28 @@ function polygon(context, corners, r) {
   context.closePath();
 }
 
-// A point's picture.
-function stamp(colour, shape, radius) {
+// A point's picture; hollow for an image that isn't a test image.
+function stamp(colour, shape, radius, isHollow = false) {
   const side = 2 * Math.ceil(radius * 1.3) + 2;
   const node = make("canvas", { width: side, height: side });
   const context = node.getContext("2d");
   context.translate(side / 2, side / 2);
   context.fillStyle = colour;
   context.beginPath();
-  SHAPES[shape % SHAPES.length](context, radius);
-  context.fill();
+  const line = Math.max(1, 0.4 * radius);
+  SHAPES[shape % SHAPES.length](context, isHollow ? Math.max(0.5, radius - line / 2) : radius);
+  if (isHollow) {
+    [context.lineWidth, context.strokeStyle] = [line, colour];
+    context.stroke();
+  } else {
+    context.fill();
+  }
   return node;
 }
 
 // A look's pixels: its colour, and of each pixel it covers where that is from the middle and how much of it.
-function mask(look, radius) {
-  const node = stamp(look.colour, look.shape, radius);
+function mask(look, radius, isHollow) {
+  const node = stamp(look.colour, look.shape, radius, isHollow);
   const { width } = node;
   const { data } = node.getContext("2d").getImageData(0, 0, width, width);
   const cover = [];
@@ -90,18 +97,22 @@ class PointMap {
   // Called when another kind of map is shown.
   reload() {
     [this.zoom, this.middle] = [1, [0.5, 0.5]];
+    this.place();
+  }
+
+  // Called when other images are shown: those that aren't have no place.
+  place() {
     const points = this.points;
     const count = this.board.facts.data.count;
     this.x = new Float32Array(count).fill(NaN);
     this.y = new Float32Array(count).fill(NaN);
     this.cells = Array.from({ length: GRID * GRID }, () => []);
-    for (let i = 0; points && i < count; i += 1) {
+    for (const i of points ? this.board.facts.all : []) {
       if (points[2 * i] === UNKNOWN) continue;
       this.x[i] = points[2 * i] / 65534;
       this.y[i] = points[2 * i + 1] / 65534;
       this.cells[this.cell(this.y[i]) * GRID + this.cell(this.x[i])].push(i);
     }
-    this.names = this.medians();
     this.restyle();
   }
 
@@ -110,13 +121,13 @@ class PointMap {
   }
 
   medians() {
-    const { labels, classes } = this.board.facts.data;
-    if (classes.length > MOST_NAMED) return [];
+    const { groups, texts } = this.board.way.names?.(this.board, this.model) || { texts: [] };
+    if (texts.length > MOST_NAMED) return [];
     const middle = (numbers) => numbers.sort((a, b) => a - b)[numbers.length >> 1];
-    const members = classes.map(() => []);
-    for (const i of this.board.facts.all) if (labels[i] !== UNKNOWN && this.x[i] >= 0) members[labels[i]].push(i);
+    const members = texts.map(() => []);
+    for (const i of this.board.facts.tests) if (groups && groups[i] !== UNKNOWN && this.x[i] >= 0) members[groups[i]].push(i);
     return members
-      .map((rows, k) => ({ k, n: rows.length, x: middle(rows.map((i) => this.x[i])), y: middle(rows.map((i) => this.y[i])) }))
+      .map((rows, k) => ({ name: texts[k], n: rows.length, x: middle(rows.map((i) => this.x[i])), y: middle(rows.map((i) => this.y[i])) }))
       .filter((one) => one.n)
       .sort((a, b) => b.n - a.n);
   }
@@ -124,6 +135,7 @@ class PointMap {
   // Called when colours change: each image's group, and the order of drawing with what matters most on top.
   restyle() {
     this.groups = this.board.groupsOf(this.model);
+    this.names = this.medians();
     const top = this.board.topGroup;
     const order = this.board.order;
     this.order = top < 0 ? order : [...order.filter((i) => this.groups[i] !== top), ...order.filter((i) => this.groups[i] === top)];
@@ -170,9 +182,10 @@ class PointMap {
     const { board, ratio } = this;
     const context = this.base.getContext("2d", { willReadFrequently: true });
     context.setTransform(1, 0, 0, 1, 0, 0);
-    const crowding = (0.36 * Math.min(this.width, this.height)) / Math.sqrt(board.facts.data.count);
+    const crowding = (0.36 * Math.min(this.width, this.height)) / Math.sqrt(board.facts.all.length);
     const radius = Math.max(1.3, Math.min(4, crowding)) * Math.min(2.2, Math.sqrt(this.zoom)) * ratio;
-    const stamps = this.masks(radius);
+    const [stamps, hollow] = this.masks(radius);
+    const { facts } = board;
     // Blended here and put on the canvas at once: thousands of single drawings would take as many times longer.
     const image = context.createImageData(this.base.width, this.base.height);
     const pixels = new Uint32Array(image.data.buffer);
@@ -184,18 +197,19 @@ class PointMap {
         if (board.selected[i] !== wanted || !(this.x[i] >= 0)) continue;
         const x = Math.round((left + this.x[i] * scale) * ratio);
         const y = Math.round((up + this.y[i] * scale) * ratio);
-        blend(image, stamps[this.groups[i]], x, y, alpha);
+        if (facts.isTest(i)) blend(image, stamps[this.groups[i]], x, y, alpha);
+        else blend(image, hollow[this.groups[i]], x, y, wanted ? alpha : FAINT * alpha);
       }
     }
     context.putImageData(image, 0, 0);
-    if (board.colour === "class") this.drawNames(context);
+    this.drawNames(context);
   }
 
   // Made anew only where looks or size have changed.
   masks(radius) {
     if (this.masked !== radius || this.maskedLooks !== this.board.looks) {
       [this.masked, this.maskedLooks] = [radius, this.board.looks];
-      this.stamps = this.board.looks.map((look) => mask(look, radius));
+      this.stamps = [false, true].map((isHollow) => this.board.looks.map((look) => mask(look, radius, isHollow)));
     }
     return this.stamps;
   }
@@ -211,7 +225,7 @@ class PointMap {
     context.lineWidth = 3.5;
     const taken = [];
     for (const one of this.names) {
-      const name = board.facts.data.classes[one.k];
+      const { name } = one;
       const text = name.length > 14 ? `${name.slice(0, 9)}…${name.slice(-4)}` : name;
       const half = context.measureText(text).width / 2 + 2;
       const x = Math.max(half, Math.min(this.width - half, this.width / 2 + (one.x - this.middle[0]) * this.scale));

@@ -45,11 +45,12 @@ class Pictures {
 
   // A picture to press. `frame`: "right", "wrong" or nothing.
   button(image, keep, frame = "") {
-    const label = `${this.facts.data.files[image]}, class ${this.facts.trueClass(image)}`;
+    const part = this.facts.part(image);
+    const label = `${this.facts.data.files[image]}, class ${this.facts.trueClass(image)}${part && `, ${part}`}`;
     const said = { right: ", same class", wrong: ", another class" }[frame] || "";
     return make(
       "button",
-      { type: "button", class: `ex-pic ${frame && `is-${frame}`}`, title: label, "aria-label": label + said, "data-image": image, onclick: () => keep(image) },
+      { type: "button", class: `ex-pic ${frame && `is-${frame}`} ${part && "is-other"}`, title: label, "aria-label": label + said, "data-image": image, onclick: () => keep(image) },
       this.has(image) ? this.canvas(image) : make("span", {}, this.facts.trueClass(image)),
     );
   }
@@ -65,7 +66,13 @@ class Pictures {
     };
   }
 
+  classLine(image) {
+    const part = this.facts.part(image);
+    return make("p", {}, "Class ", make("strong", {}, this.facts.trueClass(image)), part && ` · ${part}`);
+  }
+
   verdicts(image) {
+    if (!this.facts.isTest(image)) return make("p", { class: "note" }, "Predictions are of test images alone.");
     const rows = this.facts.data.models.filter((model) => model.predicted && model.predicted[image] !== UNKNOWN);
     return make(
       "ul",
@@ -96,7 +103,7 @@ class Pictures {
         "div",
         {},
         make("p", { class: "ex-file" }, files[image]),
-        make("p", {}, "Class ", make("strong", {}, this.facts.trueClass(image))),
+        this.classLine(image),
         this.verdicts(image),
       ),
     );
@@ -111,7 +118,7 @@ class Pictures {
           make("div", { class: "ex-strip" }, ...pictures),
         );
       });
-    const title = rows.length ? "Its nearest images" : "This image";
+    const title = rows.length ? (this.facts.data.splits ? "Its nearest test images" : "Its nearest images") : "This image";
     const close = make("button", { type: "button", class: "ex-plain", onclick: clear }, "Close");
     return [make("div", { class: "ex-title" }, make("h3", {}, title), close), head, ...rows];
   }
@@ -152,21 +159,14 @@ class Pictures {
     return [head, make("p", { class: "note" }, this.summary(images)), grid];
   }
 
-  // A gallery: each image with its nearest ones in one backbone's features.
-  queries(images, title, model, keep, clear) {
-    const close = make("button", { type: "button", class: "ex-plain", onclick: clear }, "Clear");
-    const rows = images.map((image) => {
-      const { said, pictures } = this.row(model, image, keep);
-      return make("div", { class: "ex-asked" }, this.button(image, keep), make("div", { class: "ex-strip" }, ...pictures), make("span", { class: "note" }, said));
-    });
-    return [make("div", { class: "ex-title" }, make("h3", {}, title), close), ...rows];
-  }
-
   summary(images) {
+    const tests = images.filter((i) => this.facts.isTest(i));
+    if (!tests.length) return "";
     const right = this.facts.data.models
       .filter((model) => model.predicted)
-      .map((model) => `${model.name} ${percentOf(images.filter((i) => this.facts.isRight(model, i)).length, images.length)}`);
-    return right.length ? `Right on these: ${right.join(", ")}.` : "";
+      .map((model) => `${model.name} ${percentOf(tests.filter((i) => this.facts.isRight(model, i)).length, tests.length)}`);
+    const which = tests.length < images.length ? `the ${counted(tests.length, "test image")} of these` : "these";
+    return right.length ? `Right on ${which}: ${right.join(", ")}.` : "";
   }
 
   // One stop for the tab key; arrows go from picture to picture.

@@ -20,8 +20,11 @@ from twoviews.report.words import backbone_name, count, decimal, dig, number, pe
 MOST_IMAGES = 20_000
 """Images beyond this are left out, evenly."""
 
-MOST_BYTES = 20_000_000
+MOST_BYTES = 18_000_000
 """Of the section; a whole page is to stay below 25 MB."""
+
+NEARNESS = ("tsne", "umap")
+"""Maps whose axes mean nothing: they may be turned. PCA's are only mirrored."""
 
 # The figures' ten colours, those that a dark ground would swallow made lighter.
 DARK_PALETTE = (
@@ -44,6 +47,8 @@ class ExploreSection:
 
     Attributes:
         images: how many are shown.
+        tested, labelled: how many of these are test images, and images of training and validation.
+        kind_names: the maps on which only nearness means something, in words.
         reference: whose map the others are turned to match.
         sampled: which of the images are shown, where it isn't all.
         shown: which seed is shown, where there are several.
@@ -52,6 +57,9 @@ class ExploreSection:
     """
 
     images: int
+    tested: int
+    labelled: int
+    kind_names: str
     reference: str
     sampled: str
     shown: str
@@ -60,14 +68,16 @@ class ExploreSection:
 
 
 def explore_section(run: Run, most_images: int = MOST_IMAGES, most_bytes: int = MOST_BYTES) -> ExploreSection | None:
-    """The linked maps of a run's test images; None where the run has none.
+    """The linked maps of a run's test images, and of training and validation images where it has drawn these too.
+
+    None where the run has no maps.
 
     Args:
         run: as `twoviews.report.source.load` read it.
         most_images: more are sampled evenly, and the section says so.
         most_bytes: of the data; beyond it images are left out in the same way.
     """
-    images = gather(run)
+    images = gather(run, labelled=True)
     if images is None:
         return None
     drawn = len(images.files)
@@ -75,8 +85,11 @@ def explore_section(run: Run, most_images: int = MOST_IMAGES, most_bytes: int = 
     data = _data(images, run)
     return ExploreSection(
         images=len(images.files),
+        tested=len(images.test_rows),
+        labelled=len(images.files) - len(images.test_rows),
+        kind_names=" or ".join(name for kind, name in data["kinds"].items() if kind in NEARNESS),
         reference=backbone_name(_reference(images.backbones).name),
-        sampled=_sampled(len(images.files), drawn, images.tested),
+        sampled=_sampled(images, drawn),
         shown=run.shown,
         neighbours=NEIGHBOURS if any(model["neighbours"] for model in data["models"]) else 0,
         data=data,
@@ -100,7 +113,7 @@ def _bytes(images: Images) -> int:
     """About how many bytes the data of these images is."""
     pictures = 4 * len(images.sheet.webp) // 3 if images.sheet else 0
     maps = sum(len(backbone.maps) for backbone in images.backbones)
-    numbers = 4 * (4 + 4 * maps + len(images.backbones) * (3 + 2 * NEIGHBOURS)) // 3
+    numbers = 4 * (5 + 4 * maps + len(images.backbones) * (5 + 2 * NEIGHBOURS)) // 3
     return pictures + numbers * len(images.files) + sum(len(json.dumps(showable(name))) + 1 for name in images.files)
 
 
@@ -113,8 +126,9 @@ def _data(images: Images, run: Run) -> dict[str, Any]:
         "classes": [showable(name) for name in images.class_names],
         "files": [showable(name) for name in images.files],
         "labels": _wholes(images.labels),
+        "splits": None if (images.splits == "test").all() else _base64(_split_numbers(images)),
         "kinds": {kind: name for kind, name in KINDS.items() if any(kind in one.maps for one in images.backbones)},
-        "models": [_model(backbone, reference, run) for backbone in images.backbones],
+        "models": [_model(backbone, reference, images.test_rows, run) for backbone in images.backbones],
         "palette": {"light": list(PALETTE), "dark": list(DARK_PALETTE)},
         "sheet": sheet
         and {
@@ -126,27 +140,41 @@ def _data(images: Images, run: Run) -> dict[str, Any]:
     }
 
 
-def _model(backbone: Backbone, reference: Backbone, run: Run) -> dict[str, Any]:
+def _split_numbers(images: Images) -> NDArray[np.uint8]:
+    """0 for a test image, 1 for one of training, 2 of validation."""
+    return np.array([{"test": 0, "val": 2}.get(split, 1) for split in images.splits.tolist()], dtype=np.uint8)
+
+
+def _model(backbone: Backbone, reference: Backbone, tests: NDArray[np.int64], run: Run) -> dict[str, Any]:
     maps = {}
     for kind, points in backbone.maps.items():
         onto = reference.maps.get(kind)
-        align = turned if kind == "tsne" else flipped
+        align = turned if kind in NEARNESS else flipped
         maps[kind] = _wholes(on_a_square(points if onto is None or backbone is reference else align(points, onto)))
-    features, confidence = backbone.features, backbone.confidence
-    usable = features is not None and len(features) > 1 and bool(np.isfinite(features).all())
+    confidence = backbone.confidence
     return {
         "name": backbone_name(backbone.name),
         "key": backbone.name,
         "classifier": short_name(CLASSIFIERS[backbone.name].removeprefix("random_init_")),
         "maps": maps,
         "quality": {kind: _quality(run, backbone.name, kind) for kind in maps},
-        "neighbours": _wholes(nearest(features)) if usable and features is not None else None,
+        "neighbours": _neighbours(backbone.features, tests),
         "predicted": None if backbone.predicted is None else _wholes(backbone.predicted),
+        "clusters": None if backbone.clusters is None else _wholes(backbone.clusters),
         # In units of 1/250; 255: unknown.
         "confidence": None
         if confidence is None
         else _base64(np.where(np.isfinite(confidence), np.clip(confidence, 0, 1) * 250, 255).round().astype(np.uint8)),
     }
+
+
+def _neighbours(features: NDArray[Any] | None, tests: NDArray[np.int64]) -> str | None:
+    """Each image's nearest test images, whatever else is shown; None where a test image has no features."""
+    if features is None or len(tests) < 2 or not np.isfinite(features[tests]).all():
+        return None
+    known = np.isfinite(features).all(axis=1)
+    found = nearest(np.where(known[:, None], features, 0), among=tests).astype(np.int64)
+    return _wholes(np.where(known[:, None], found, -1))
 
 
 def _reference(backbones: list[Backbone]) -> Backbone:
@@ -166,12 +194,17 @@ def _quality(run: Run, backbone: str, kind: str) -> str:
     return ", ".join(said).capitalize() if said else ""
 
 
-def _sampled(shown: int, drawn: int, tested: int) -> str:
-    """Which of the test images are shown, where it isn't all of them."""
-    if shown == tested:
+def _sampled(images: Images, drawn: int) -> str:
+    """Which of the images are shown, where it isn't all of them; ``drawn``: how many the run has drawn."""
+    shown = len(images.files)
+    if shown == images.tested + images.labelled:
         return ""
+    tests = len(images.test_rows)
+    said = f"{count(tests)} of {count(images.tested)} test images"
+    if shown > tests:
+        said += f" and {count(shown - tests)} of {count(images.labelled)} of training and validation"
     why = " to keep this page small enough to send" if shown < drawn else ""
-    return f"{count(shown)} of {count(tested)} test images are shown, evenly spaced{why}."
+    return f"{said} are shown, evenly spaced{why}."
 
 
 def _wholes(numbers: NDArray[Any]) -> str:

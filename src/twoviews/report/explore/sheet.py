@@ -50,12 +50,17 @@ class Sheet:
         return Sheet(stream.getvalue(), size, columns, places)
 
 
-def read_sheet(folder: Path, ids: Sequence[str], problems: list[str]) -> Sheet | None:
+def picture_id(split: str, number: int | str) -> int | str:
+    """What ``thumbnails.json`` calls an image of ``index.csv``: ids are counted in each split anew."""
+    return number if split == "test" else f"{split}/{_plain(number)}"
+
+
+def read_sheet(folder: Path, ids: Sequence[int | str], problems: list[str]) -> Sheet | None:
     """The sheet of ``thumbnails.webp`` and ``thumbnails.json``; None where it is missing or doesn't fit.
 
     Args:
         folder: of the test stage.
-        ids: of the images on the maps.
+        ids: of the images on the maps; test images' as ``index.csv`` has them, others' by `picture_id`.
         problems: what can't be read is noted here.
     """
     try:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from twoviews.files import safe_cell
-from twoviews.report import feature_tables, maps, says, tables, words
-from twoviews.report.feature_words import cluster_sentences, curve_sentences, knn_sentences, silhouette_sentences
-from twoviews.report.map_words import map_sentences, map_sentences_on_test
+from twoviews.report import says, tables, words
+from twoviews.report.features import maps
+from twoviews.report.features import tables as feature_tables
+from twoviews.report.features.map_words import map_sentences, map_sentences_on_test
+from twoviews.report.features.words import cluster_sentences, curve_sentences, knn_sentences, silhouette_sentences
 from twoviews.report.pictures import Picture, embed
 from twoviews.report.source import Maps, Run
 from twoviews.report.tables import Table

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twoviews.report.map_words import map_sentences, map_sentences_on_test
+from twoviews.report.features.map_words import map_sentences, map_sentences_on_test
 from twoviews.report.words import NONE, count, dig, items, joined, number, percent
 
 WEAK, REASONABLE, STRONG = 0.25, 0.50, 0.70

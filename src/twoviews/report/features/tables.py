@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from twoviews.report.words import (
     percent,
 )
 
-_MAPS = {"pca": "PCA", "tsne": "t-SNE"}
+_MAPS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def map_quality(record: Any, images: str) -> Table | None:
@@ -87,21 +88,36 @@ def clusters(features: Any) -> Table | None:
     return Table(header, rows, caption)
 
 
-def cluster_curve(features: Any) -> list[Picture]:
+@dataclass(frozen=True)
+class KCurve:
+    """A measure of k-means over the number of clusters: its key in ``results.json``, its points by k."""
+
+    key: str
+    title: str
+    points: list[tuple[float, float]]
+    figure: Figure
+
+
+def k_curves(features: Any) -> list[KCurve]:
     """Silhouette and inertia over the number of clusters, with the number of classes and the best one marked."""
     found = dig(features, "kmeans")
     curve = [point for point in items(dig(found, "curve")) if number(dig(point, "k")) is not None]
-    if len(curve) < 2:
-        return []
     used, best = number(dig(found, "clusters")), number(dig(found, "suggested_k"))
-    pictures = []
+    made = []
     for key, title in (("silhouette", "Silhouette over the number of clusters"), ("inertia", "Inertia (falls with k)")):
         known = [(dig(point, "k"), value) for point in curve if (value := number(dig(point, key))) is not None]
         if len(known) > 1:
-            said = ", ".join(f"{k:g}: {value:.3g}" for k, value in known)
             figure = k_curve(known, title, used, best if key == "silhouette" else None)
-            pictures.append(embed(figure, f"{title}. {said}."))
-    return pictures
+            made.append(KCurve(key, title, known, figure))
+    return made
+
+
+def cluster_curve(features: Any) -> list[Picture]:
+    """The curves of `k_curves` for the page."""
+    return [
+        embed(one.figure, f"{one.title}. {', '.join(f'{k:g}: {value:.3g}' for k, value in one.points)}.")
+        for one in k_curves(features)
+    ]
 
 
 @styled

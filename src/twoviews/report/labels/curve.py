@@ -1,9 +1,8 @@
-"""The label curve as a figure, and as the files that a study's logs/ holds."""
+"""The label curve as a figure, and what it shows as rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib.patheffects as patheffects
@@ -13,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from twoviews.errors import DataError
-from twoviews.files import write_bytes, write_csv
-from twoviews.report.label_points import (
+from twoviews.report.figure_files import Plotted
+from twoviews.report.labels.points import (
     CURVE_MODELS,
     LabelPoint,
     Savings,
@@ -24,7 +23,7 @@ from twoviews.report.label_points import (
     savings,
     unit,
 )
-from twoviews.report.style import BLUE, INK, LOOKS, MUTED, save, sheet, styled, svg
+from twoviews.report.style import BLUE, INK, LOOKS, MUTED, sheet, styled
 from twoviews.report.words import count, model_name, percent
 
 WIDTH, HEIGHT = 6.6, 4.2
@@ -142,26 +141,8 @@ def alt_text(points: Sequence[LabelPoint]) -> str:
     return f"Test accuracy over the number of labels. {'; '.join(lines)}."
 
 
-def write_label_curve(logs: Path, results: Mapping[str, Any]) -> list[Path]:
-    """Write ``label_curve.png``, ``.svg`` and ``.csv`` into a study's logs folder; nothing where there is no curve.
-
-    Args:
-        logs: folder, made where it is missing.
-        results: the study's ``results.json``.
-
-    Returns:
-        the files written.
-
-    Raises:
-        ResourceError: the disk is full or read-only.
-    """
-    points = label_points(results)
-    if not points:
-        return []
-    figure = label_curve(results)
-    paths = [logs / f"label_curve.{kind}" for kind in ("png", "svg", "csv")]
-    save(figure, paths[0])
-    write_bytes(paths[1], svg(figure))
+def label_curve_data(points: Sequence[LabelPoint]) -> Plotted:
+    """A model at a number of labels a row; accuracies are fractions, differences percentage points."""
     header = ["labels", "labels_per_class", "train", "val", "model"]
     header += ["test_top1", "std", "ci95_low", "ci95_high", "per_seed", "minus_supervised", "low", "high"]
     rows = []
@@ -172,5 +153,4 @@ def write_label_curve(logs: Path, results: Mapping[str, Any]) -> list[Path]:
             cells = [one.top1, one.std, *(one.ci95 or ("", "")), " ".join(map(str, one.per_seed)), *change]
             row = [*counts, name, *("" if cell is None else cell for cell in cells)]
             rows.append(row + [""] * (len(header) - len(row)))
-    write_csv(paths[2], header, rows)
-    return paths
+    return Plotted(header, rows)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from twoviews.report.label_curve import alt_text, label_curve
-from twoviews.report.label_points import (
+from twoviews.report.labels.curve import alt_text, label_curve
+from twoviews.report.labels.points import (
     TABLE_MODELS,
     LabelPoint,
     Mark,
@@ -42,7 +42,7 @@ def label_section(run: Run) -> LabelSection | None:
     return LabelSection(
         savings_says(run.results),
         differences_say(points),
-        embed(label_curve(run.results), alt_text(points)),
+        embed(label_curve(run.results), alt_text(points), chart="labels"),
         _how_to_read(run, points),
         _table(points),
     )

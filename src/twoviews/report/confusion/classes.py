@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twoviews.report.pictures import confusion
 from twoviews.report.source import Run
@@ -111,17 +112,43 @@ def _images(row: ClassRow) -> str:
     return f" ({row.right_before:,.0f} → {row.right_after:,.0f} of {row.images:,.0f} right)"
 
 
-def mistakes(run: Run) -> list[str]:
-    """The pairs of classes that the fine-tuned model mixes up most, beside the baseline's numbers."""
+@dataclass(frozen=True)
+class Mistake:
+    """Images of one class that the fine-tuned model takes for another.
+
+    Attributes:
+        says: both classes and how many images, in words.
+        true: number of their class.
+        called: number of the class that they are taken for.
+        images: how many.
+        here: how many of them the seed has whose pictures are shown, where that is known.
+    """
+
+    says: str
+    true: int
+    called: int
+    images: int
+    here: int | None = None
+
+
+def mistakes(run: Run, most: int = 3, here: NDArray[np.float64] | None = None) -> list[Mistake]:
+    """The pairs of classes that the fine-tuned model mixes up most, beside the baseline's numbers.
+
+    Args:
+        most: how many pairs at most.
+        here: the fine-tuned model's confusion matrix of the seed whose pictures are shown.
+    """
     before, after = confusion(run, "supervised"), confusion(run, "finetuned")
     if after is None:
         return []
     off = after - np.diag(np.diag(after))
     names = run.class_names
-    said = []
-    for place in np.argsort(-off, axis=None, kind="stable")[:3]:
+    said: list[Mistake] = []
+    for place in np.argsort(-off, axis=None, kind="stable")[:most]:
         true, predicted = divmod(int(place), len(names))
         if off[true, predicted] > 0:
             was = f", baseline {before[true, predicted]:,.0f}" if before is not None else ""
-            said.append(f"{names[true]} taken for {names[predicted]}: {off[true, predicted]:,.0f} images{was}")
+            says = f"{names[true]} taken for {names[predicted]}: {off[true, predicted]:,.0f} images{was}"
+            known = None if here is None else int(here[true, predicted])
+            said.append(Mistake(says, true, predicted, int(off[true, predicted]), known))
     return said

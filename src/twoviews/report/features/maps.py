@@ -1,4 +1,4 @@
-"""Pictures of features and views: PCA and t-SNE maps, k-means clusters, augmented views."""
+"""Pictures of features: PCA and t-SNE maps, k-means clusters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
-from twoviews.report.style import FULL, HALF, INK, MARKERS, MUTED, PALETTE, save, sheet, short, styled
+from twoviews.report.style import FULL, HALF, INK, MARKERS, PALETTE, sheet, short, styled
 
-__all__ = ["MOST_POINTS", "kmeans_map", "save", "scatter_map", "views_strip"]
+__all__ = ["MOST_POINTS", "kmeans_map", "scatter_map"]
 
 MOST_POINTS = 20_000
 """A map of more points than this shows so many of them, drawn at random."""
@@ -163,31 +163,6 @@ def kmeans_map(
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     without = "cluster" in panels and (coloured < 0).any()
     _legend(figure, class_names, "cluster without a class" if without else "")
-    return figure
-
-
-@styled
-def views_strip(originals: ArrayLike, views: ArrayLike, title: str = "") -> Figure:
-    """Images and the augmented views made of them: an image a column, its views under it.
-
-    Args:
-        originals: N×H×W×3 uint8.
-        views: N×V×H×W×3 uint8.
-    """
-    above, below = np.asarray(originals, dtype=np.uint8), np.asarray(views, dtype=np.uint8)
-    count, lines = len(above), below.shape[1] + 1
-    cell = (FULL - 0.8) / max(count, 6)
-    figure, axes = sheet(cell * count + 0.8, cell * lines + (0.45 if title else 0.1), rows=lines, columns=count)
-    for place, axis in enumerate(axes):
-        line, column = divmod(place, count)
-        axis.imshow(above[column] if line == 0 else below[column, line - 1], interpolation="nearest")
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.spines[:].set_visible(False)
-        if column == 0:
-            axis.set_ylabel("image" if line == 0 else f"view {line}", color=MUTED)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return figure
 
 

@@ -1,0 +1,1 @@
+"""The k-means section: clusters against classes, and the pictures of each."""

@@ -1,0 +1,1 @@
+"""Confusion matrices: as figures, and as tables whose cells show their pictures."""

@@ -1,0 +1,1 @@
+"""The feature quality section: maps and what their numbers say."""

@@ -1,0 +1,1 @@
+"""The label curve: figure, points, section."""

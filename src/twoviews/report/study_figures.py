@@ -1,0 +1,100 @@
+"""The figures of the page that no stage writes, as files of a study: accuracies, folds, more maps, reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from twoviews.report.calibration.section import reliability_figure, reliability_table
+from twoviews.report.confusion.figure import confusion_difference, confusion_matrix
+from twoviews.report.features import maps
+from twoviews.report.features.tables import k_curves
+from twoviews.report.figure_data import dots_data, map_data, matrix_data
+from twoviews.report.figure_files import Plotted, write_figure
+from twoviews.report.figures import accuracy_dots
+from twoviews.report.folds import folds_data, folds_of, folds_plot
+from twoviews.report.labels.curve import label_curve, label_curve_data
+from twoviews.report.labels.points import label_points
+from twoviews.report.pictures import confusion
+from twoviews.report.source import Run, load
+from twoviews.report.words import backbone_name, dig, items, model_name
+
+Made = tuple[str, Figure, Plotted]
+
+_MAP_NAMES = {"pca": "PCA", "tsne": "t-SNE"}
+# Of the feature check only the maps that its own logs lack, of the test those that the page shows.
+_MAPS = {"features": ("random_init_pca", "random_init_tsne"), "test": ("supervised_tsne", "finetuned_tsne")}
+_IMAGES = {"features": "training and validation images", "test": "test images"}
+
+
+def write_study_figures(folder: Path) -> list[Path]:
+    """Write each figure that this study has into its ``logs``, as PNG, SVG and CSV; of several seeds the one shown.
+
+    Args:
+        folder: of a finished study.
+
+    Returns:
+        the files written.
+
+    Raises:
+        DataError: ``folder`` is not a folder that a run left.
+        ResourceError: the disk is full or read-only.
+    """
+    found = load(folder)
+    return [
+        path
+        for name, figure, plotted in _figures(found)
+        for path in write_figure(figure, plotted, folder / "logs" / name)
+    ]
+
+
+def _figures(run: Run) -> Iterator[Made]:
+    """Name, figure and data of each, one after another, so that only one is held at a time."""
+    models = dig(run.results, "models") or {}
+    if (dots := dots_data(models)).rows:
+        yield "accuracy", accuracy_dots(models), dots
+    if points := label_points(run.results):
+        yield "label_curve", label_curve(run.results), label_curve_data(points)
+    if folds := folds_of(run.results):
+        yield "folds", folds_plot(folds), folds_data(folds)
+    yield from _confusions(run)
+    diagram, bins = reliability_figure(run), reliability_table(run)
+    if diagram is not None and bins is not None:
+        yield "reliability", diagram, Plotted(*bins)
+    for curve in k_curves(dig(run.results, "features")):
+        yield f"kmeans_{curve.key}", curve.figure, Plotted(["k", curve.key], curve.points)
+    for stage in _MAPS:
+        yield from _maps(run, stage)
+
+
+def _confusions(run: Run) -> Iterator[Made]:
+    """Added up over seeds; with one seed they are the test stage's, which wrote them."""
+    if len(items(run.results.get("seeds"))) < 2:
+        return
+    tables = {}
+    for model in ("supervised", "finetuned"):
+        counts = confusion(run, model)
+        if counts is not None:
+            tables[model] = counts.astype(np.int64)
+            title = f"{model_name(model)}, all seeds"
+            figure = confusion_matrix(counts, run.class_names, title)
+            yield f"confusion_matrix_{model}", figure, matrix_data(tables[model], run.class_names)
+    if len(tables) == 2:
+        change = confusion_difference(tables["supervised"], tables["finetuned"], run.class_names, "All seeds")
+        data = matrix_data(tables["finetuned"] - tables["supervised"], run.class_names)
+        yield "confusion_difference", change, data
+
+
+def _maps(run: Run, stage: str) -> Iterator[Made]:
+    found = run.maps(stage)
+    for name in _MAPS[stage] if found is not None else ():
+        assert found is not None
+        points = found.points.get(name)
+        if points is not None:
+            model, _, kind = name.rpartition("_")
+            title = f"{_MAP_NAMES[kind]} of {_IMAGES[stage]}, {backbone_name(model).lower()}"
+            figure = maps.scatter_map(points, found.labels, found.class_names, title)
+            yield f"{stage}_{kind}_{model}", figure, map_data(points, found.labels, found.class_names, id=found.ids)
