@@ -99,7 +99,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("maps")
     with pytest.MonkeyPatch.context() as patch:
         # Quicker, and here as good: what is tested is which images are where.
-        patch.setattr(test_maps, "tsne_map", lambda rows, seed, threads: TsneMap(2 * pca_map(rows)[0], 1.0))
+        patch.setattr(test_maps, "tsne_map", lambda rows, seed, threads, start: TsneMap(2 * pca_map(rows)[0], 1.0))
         written(root / "test")
         written(root / "test-more", **BOTH)
     return root / "test", root / "test-more"

@@ -92,6 +92,7 @@ def test_the_label_curve_has_every_budget_and_all_labels(evidence: Path) -> None
     assert results_of(evidence / "seed3/labels-6/supervised")["epochs"] == round(2 * (54 / 15) ** 0.5)
 
 
+@pytest.mark.slow
 def test_a_stage_of_it_starts_again_by_itself(evidence: Path, tmp_path: Path) -> None:
     """The settings that a stage leaves name its labels and seed."""
     stage = evidence / "seed4/labels-6/supervised"

@@ -243,6 +243,7 @@ def test_user_files_are_untouched(photos, study):
     assert tree() == before
 
 
+@pytest.mark.slow
 def test_stages_run_one_by_one_and_give_the_same_numbers(study, photos, tmp_path):
     """The commands alone are the study's stages: same seed, same settings, same metrics."""
     one = [*FAST, "--epochs", "3"]

@@ -79,8 +79,8 @@ def test_hostile_names_are_text_in_the_report(study):
         assert name in page.text
     policy = next(given["content"] or "" for tag, given in page.elements if tag == "meta" and "http-equiv" in given)
     scripts = [given for tag, given in page.elements if tag == "script"]
-    # At most the explorer's own, which the policy names, and its data.
-    assert len(scripts) in (0, 2)
+    # Those of maps and curves, which the policy names, and the data of each.
+    assert len(scripts) == 4
     assert all(given.get("type") == "application/json" or f"'nonce-{given['nonce']}'" in policy for given in scripts)
     for tag, attributes in page.elements:
         assert not any(name.startswith("on") for name in attributes)
