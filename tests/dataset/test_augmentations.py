@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from twoviews.dataset import apply_views
+from twoviews.dataset import view_taps
 from twoviews.dataset.augmentations import (
     Augmentation,
     ViewParameters,
@@ -19,7 +19,8 @@ from twoviews.dataset.augmentations import (
     one_view,
     views,
 )
-from twoviews.dataset.random_numbers import epoch_order, uniforms
+from twoviews.dataset.random_numbers import epoch_order, random_bits, uniforms
+from twoviews.dataset.view_parameters import blur_kernels
 
 
 def smooth_images(n: int = 6, size: int = 32) -> torch.Tensor:
@@ -161,13 +162,12 @@ def test_colour_comes_before_blur():
 
 
 def test_blur_with_and_without_its_zero_taps_is_the_same():
-    """The form for CPUs, which leaves them out, and the form for GPUs, where to count them would cost a wait."""
-    kernels = apply_views._blur_kernels(torch.tensor([0.0, 0.3, 2.0, 0.0]), 24)
-    taps = apply_views._blur_taps(kernels, 24, ragged=False)
-    short = apply_views._blur_taps(kernels, 24, ragged=True)
+    kernels = blur_kernels(torch.tensor([0.0, 0.3, 2.0, 0.0]), 24)
+    taps = view_taps._blur_taps(kernels, 24)
+    short = taps.without_zeros()
     assert len(short.rows) < taps.rows.numel()
     x = torch.rand(4, 24, 30)
-    ours, theirs = apply_views._sum_rows(x, short), apply_views._sum_rows(x, taps)
+    ours, theirs = view_taps._sum_rows(x, short), view_taps._sum_rows(x, taps)
     assert torch.allclose(ours, theirs, atol=1e-6)
     assert torch.equal(ours[0], x[0])
     assert not torch.allclose(ours[1], x[1])
@@ -192,7 +192,7 @@ def test_a_view_does_not_depend_on_its_batch():
 def test_a_view_does_not_depend_on_its_chunk(monkeypatch, images_in_a_chunk):
     images, rows = (smooth_images(8) * 255).to(torch.uint8), torch.arange(8)
     whole = views(images, rows, Augmentation(view_size=24), seed=1, epoch=5)
-    monkeypatch.setattr(apply_views, "_chunk", lambda images, view_size: images_in_a_chunk)
+    monkeypatch.setattr(view_taps, "_chunk", lambda images, view_size: images_in_a_chunk)
     assert torch.equal(views(images, rows, Augmentation(view_size=24), seed=1, epoch=5), whole)
 
 
@@ -296,6 +296,32 @@ def test_uniforms_are_uniform_and_fresh():
     assert abs(u.mean() - 0.5) < 0.005
     assert abs(u.var() - 1 / 12) < 0.002
     assert u.unique().numel() > 0.99 * u.numel()
+
+
+def test_bits_are_the_same_for_keys_as_numbers_and_as_tensors():
+    """Python mixes numbers, torch tensors; as a tensor a recorded CUDA graph can find the epoch changed."""
+    keys = [(0, 0, 5), (3, 7, 2**40), (-1, 2**62, 0)]
+    for seed, epoch, row in keys:
+        expected = random_bits(seed, epoch, row)
+        tensors = [torch.tensor(key) for key in (seed, epoch, row)]
+        assert torch.equal(random_bits(*tensors), expected)
+        assert torch.equal(random_bits(seed, tensors[1], tensors[2]), expected)
+        assert torch.equal(random_bits(seed, epoch, tensors[2][None]), expected[None])
+    # SplitMix64's first two outputs of the seed 0, as its authors' program gives them.
+    assert int(random_bits(0)) % 2**64 == 0xE220A8397B1DCDAF
+    assert int(random_bits(0x9E3779B97F4A7C15 - 2**64)) % 2**64 == 0x6E789E6AA1B965F4
+
+
+def test_an_epoch_as_a_tensor_draws_the_same():
+    augmentation, rows = Augmentation(view_size=24), torch.arange(40)
+    images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
+    plain = views(images, rows, augmentation, seed=3, epoch=11)
+    assert torch.equal(views(images, rows, augmentation, seed=3, epoch=torch.tensor(11)), plain)
+    # Views drawn together, and each by itself.
+    drawn = draw(augmentation, 32, 3, torch.tensor(11), rows, torch.arange(2)[:, None])
+    for number in range(2):
+        alone = draw(augmentation, 32, 3, 11, rows, number)
+        assert all(torch.equal(getattr(drawn, f)[40 * number :][:40], getattr(alone, f)) for f in vars(alone))
 
 
 def test_epoch_order_is_a_fresh_permutation():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from twoviews.dataset.apply_views import ViewParameters, apply, blur_kernel
+from twoviews.dataset.apply_views import ViewParameters, apply, blur_kernel, constant
 from twoviews.dataset.random_numbers import uniforms
 
 __all__ = ["Augmentation", "ViewParameters", "apply", "blur_kernel", "draw", "normalise", "one_view", "views"]
@@ -52,24 +52,30 @@ class Augmentation:
 
 
 def draw(
-    augmentation: Augmentation, image_size: int, seed: int, epoch: int, indices: Tensor, view: int | Tensor
+    augmentation: Augmentation, image_size: int, seed: int, epoch: int | Tensor, indices: Tensor, view: int | Tensor
 ) -> ViewParameters:
-    """Parameters of one view of each image: a pure function of its arguments.
+    """Parameters of views: a pure function of its arguments.
 
     Args:
         image_size: height and width of the images in pixels.
-        indices: (N,) int64, identities of the images, on the device where the parameters are wanted.
-        view: number of the view (0 and 1 for SimCLR's two), or (N,) int64, one for each image.
+        epoch: or a tensor () int64 on the device of ``indices``, where a recorded CUDA graph finds it changed.
+        indices: (n,) int64, identities of the images, on the device where the parameters are wanted.
+        view: number of the view (0 and 1 for SimCLR's two), or int64: (n,), one for each image, or (count, 1), each
+            for all images.
+
+    Returns:
+        Parameters of n views, or of count·n: of the first for all images, then of the second, ...
     """
     a = augmentation
-    # One row of numbers an image. The slots are fixed, so switching one operation off leaves the others' draws alone.
-    u = uniforms(seed, epoch, indices, view, count=2 * _CROP_ATTEMPTS + 14).unbind(-1)
-    top, left, height, width = _draw_crop(a, image_size, torch.stack(u[14:], dim=-1), u[0], u[1])
-    jitter = u[3] < a.jitter
+    # One row of numbers a view. The slots are fixed, so switching one operation off leaves the others' draws alone.
+    slots = uniforms(seed, epoch, indices, view, count=2 * _CROP_ATTEMPTS + 14).flatten(end_dim=-2)
+    top, left, height, width = _draw_crop(a, image_size, slots[:, 14:], slots[:, :2])
+    u = slots.unbind(-1)
+    plain = u[3] >= a.jitter
 
     def factor(strength: float, x: Tensor) -> Tensor:
         low, high = max(0.0, 1 - strength), 1 + strength
-        return torch.where(jitter, low + (high - low) * x, 1.0)
+        return (low + (high - low) * x).masked_fill_(plain, 1.0)
 
     return ViewParameters(
         top=top,
@@ -77,38 +83,38 @@ def draw(
         height=height,
         width=width,
         flip=u[2] < a.flip,
-        order=torch.argsort(torch.stack(u[10:14], dim=-1), dim=-1, stable=True),
+        order=torch.argsort(slots[:, 10:14], dim=-1, stable=True),
         brightness=factor(a.brightness, u[4]),
         contrast=factor(a.contrast, u[5]),
         saturation=factor(a.saturation, u[6]),
-        hue=torch.where(jitter, a.hue * (2 * u[7] - 1), 0.0),
+        hue=(a.hue * (2 * u[7] - 1)).masked_fill_(plain, 0.0),
         grayscale=u[8] < a.grayscale,
         # u[9] decides and, where it decides for blur, is rescaled to draw the sigma.
-        sigma=torch.where(
-            u[9] < a.blur,
-            a.blur_sigma[0] + (a.blur_sigma[1] - a.blur_sigma[0]) * (u[9] / max(a.blur, 1e-12)),
-            0.0,
+        sigma=(a.blur_sigma[0] + (a.blur_sigma[1] - a.blur_sigma[0]) * (u[9] / max(a.blur, 1e-12))).masked_fill_(
+            u[9] >= a.blur, 0.0
         ),
     )
 
 
-def _draw_crop(
-    a: Augmentation, image_size: int, attempts: Tensor, u_top: Tensor, u_left: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Crop boxes as torchvision's RandomResizedCrop draws them: ten attempts, then the whole (square) image."""
+def _draw_crop(a: Augmentation, image_size: int, attempts: Tensor, place: Tensor) -> tuple[Tensor, ...]:
+    """Crop boxes as torchvision's RandomResizedCrop draws them: ten attempts, then the whole (square) image.
+
+    Args:
+        attempts: N×20, numbers in [0, 1) for the area and the ratio of each in turn.
+        place: N×2, the same for the top and the left.
+
+    Returns:
+        Top, left, height and width, each (N,) int64.
+    """
     area = image_size**2 * (a.crop_scale[0] + (a.crop_scale[1] - a.crop_scale[0]) * attempts[:, 0::2])
     log_low, log_high = math.log(a.crop_ratio[0]), math.log(a.crop_ratio[1])
     ratio = torch.exp(log_low + (log_high - log_low) * attempts[:, 1::2])
-    width = torch.round(torch.sqrt(area * ratio)).long()
-    height = torch.round(torch.sqrt(area / ratio)).long()
-    fits = (width > 0) & (width <= image_size) & (height > 0) & (height <= image_size)
-    first = fits.int().argmax(dim=1, keepdim=True)
-    found = fits.any(dim=1)
-    width = torch.where(found, width.gather(1, first)[:, 0], image_size)
-    height = torch.where(found, height.gather(1, first)[:, 0], image_size)
-    top = (u_top * (image_size - height + 1)).long()
-    left = (u_left * (image_size - width + 1)).long()
-    return top, left, height, width
+    sides = torch.stack([area / ratio, area * ratio], dim=1).sqrt().round().long()  # N×(height, width)×attempts
+    fits = ((sides > 0) & (sides <= image_size)).all(dim=1, keepdim=True)
+    first = fits.int().argmax(dim=2, keepdim=True).expand(-1, 2, 1)
+    side = torch.where(fits.any(dim=2), sides.gather(2, first)[:, :, 0], image_size)
+    start = (place * (image_size - side + 1)).long()
+    return *start.unbind(1), *side.unbind(1)
 
 
 def views(
@@ -117,7 +123,7 @@ def views(
     augmentation: Augmentation,
     *,
     seed: int,
-    epoch: int,
+    epoch: int | Tensor,
     count: int = 2,
     mean: tuple[float, ...] = (0.0, 0.0, 0.0),
     std: tuple[float, ...] = (1.0, 1.0, 1.0),
@@ -127,13 +133,14 @@ def views(
     Args:
         images: N×3×H×W uint8 (H = W).
         indices: (N,) int64, the images' identities.
+        epoch: as in ``draw``.
         mean, std: as in ``apply``; the defaults give values in [0, 1].
 
     Returns:
         (count·N)×3×view_size×view_size, float32, channels last.
     """
-    each = torch.arange(count, device=indices.device).repeat_interleave(len(indices))
-    parameters = draw(augmentation, images.shape[2], seed, epoch, indices.repeat(count), each)
+    each = torch.arange(count, device=indices.device)[:, None]
+    parameters = draw(augmentation, images.shape[2], seed, epoch, indices, each)
     size, blur = augmentation.view_size, augmentation.blur > 0
     return apply(images, parameters, size, blur=blur, mean=mean, std=std)
 
@@ -156,6 +163,6 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     x = images.to(torch.float32)
     if not images.is_floating_point():
         x = x / 255
-    scale = torch.tensor(std, device=x.device).reciprocal().view(1, -1, 1, 1)
-    shift = torch.tensor(mean, device=x.device).view(1, -1, 1, 1)
+    scale = constant(std, x.device).reciprocal().view(1, -1, 1, 1)
+    shift = constant(mean, x.device).view(1, -1, 1, 1)
     return (x - shift) * scale

@@ -55,6 +55,11 @@ class Batches:
             f"{'at most' if fits else 'more than'} {RESIDENT_SHARE:.0%} of its {self._free / 2**30:.1f} GiB free"
         )
 
+    @property
+    def order_device(self) -> torch.device:
+        """Where positions should lie: with images on a GPU, or on the CPU that reads them."""
+        return torch.device("cpu") if self._resident is None else self.device
+
     def get(self, positions: Tensor) -> Fetched:
         """Images (n×3×H×W uint8), their identities (n,) and labels (n,) or None, on the device.
 
@@ -97,12 +102,18 @@ class Batches:
             self._mapped = 0
         return pixels.pin_memory() if self.device.type == "cuda" else pixels
 
+    def _bring(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device; a GPU is not waited for."""
+        if self.device.type != "cuda":
+            # From memory that is not pinned, a copy that is not waited for may read what has been freed (MPS).
+            return tensor.to(self.device)
+        pinned = tensor if tensor.is_cuda or tensor.is_pinned() else tensor.pin_memory()
+        return pinned.to(self.device, non_blocking=True)
+
     def _on_device(self, positions: Tensor, pixels: Tensor | None) -> Fetched:
-        here = positions.to(self.device)
+        here = self._bring(positions)
         labels = None if self.labels is None else self.labels[here]
         if pixels is None:
             assert self._resident is not None
             return self._resident[here], self.rows[here], labels
-        # From memory that is not pinned, a copy that is not waited for may read what has been freed (MPS).
-        pixels = pixels.to(self.device, non_blocking=self.device.type == "cuda")
-        return pixels, self.rows[here], labels
+        return self._bring(pixels), self.rows[here], labels

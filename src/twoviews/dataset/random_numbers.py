@@ -27,13 +27,22 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
+def _mix_number(x: int) -> int:
+    """``_mix`` of one number, by Python: on a GPU each of its operations would be a kernel."""
+    x %= 2**64
+    x = (x ^ x >> 30) * _MULTIPLY_1 % 2**64
+    x = (x ^ x >> 27) * _MULTIPLY_2 % 2**64
+    x ^= x >> 31
+    return x if x < 2**63 else x - 2**64
+
+
 def random_bits(*keys: int | Tensor) -> Tensor:
     """64 random bits as int64 for each combination of keys; tensor keys (int64) broadcast against each other."""
-    device = next((key.device for key in keys if isinstance(key, Tensor)), torch.device("cpu"))
-    state = torch.zeros((), dtype=torch.int64, device=device)
+    state: int | Tensor = 0
     for key in keys:
-        state = _mix((state ^ key) + _GOLDEN)
-    return state
+        joined: int | Tensor = state ^ key
+        state = _mix(joined + _GOLDEN) if isinstance(joined, Tensor) else _mix_number(int(joined) + _GOLDEN)
+    return state if isinstance(state, Tensor) else torch.tensor(state, dtype=torch.int64)
 
 
 def uniforms(*keys: int | Tensor, count: int) -> Tensor:
