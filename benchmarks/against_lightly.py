@@ -38,8 +38,9 @@ from twoviews.stages.setup import Shared, load_splits, new_backbone
 from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import build_optimizer, lr_at, schedule, set_lr
+from twoviews.trainers.stepper import Stepper
 from twoviews.trainers.steps import Batch, progress_at
-from twoviews.trainers.task import one_step, shares
+from twoviews.trainers.task import shares
 
 Loop = Callable[[], Iterator[Tensor]]  # a training that goes on from where it was; gives the loss after each step
 RANDOM_IMAGES = 1024
@@ -86,7 +87,8 @@ def twoviews_loop(settings: PretrainCommand, shared: Shared) -> Loop:
     engine, size = shared.engine, settings.batch_size
     backbone = new_backbone(settings, shared.image_size, seed=0)
     task = simclr_task(settings, shared, simclr_model(settings, backbone), seed=0)
-    module, optimizer = engine.setup(task.module, build_optimizer(task.module, settings))
+    optimizer = build_optimizer(task.module, settings, fused=engine.can_fuse)
+    stepper = Stepper(task, optimizer, settings, engine)
     steps_per_epoch = len(task.batches) // size
     rates = schedule(settings, size, steps_per_epoch)
     done = 0
@@ -97,7 +99,7 @@ def twoviews_loop(settings: PretrainCommand, shared: Shared) -> Loop:
             epoch = done // steps_per_epoch
             set_lr(optimizer, lr_at(done, **rates))
             batch = Batch(images, rows, labels, epoch, progress_at(epoch, settings.epochs))
-            scalars = one_step(task, module, optimizer, batch, done, settings, engine)
+            scalars = stepper.step(batch, done)
             done += 1
             yield scalars["loss"]
 

@@ -261,7 +261,7 @@ RUN = "out new no-new fork no-fork seed device precision devices threads recipe 
 RUN += " deterministic no-deterministic"
 TRAINING = "epochs batch-size optimizer base-lr lr-scaling momentum weight-decay warmup-epochs clip-grad-norm view-size"
 TRAINING += " first-view-size crop-scale jitter jitter-strength grayscale blur blur-sigma checkpoint-minutes"
-TRAINING += " decay-all no-decay-all on-spike"
+TRAINING += " decay-all no-decay-all on-spike cuda-graphs no-cuda-graphs torch-compile no-torch-compile"
 SUPERVISED = f"{TRAINING} label-smoothing"
 PRETRAIN = f"{TRAINING} loss temperature projection-layers projection-hidden projection-width chunk-size monitor-epochs"
 FINETUNE = f"{TRAINING} label-smoothing backbone-lr-scale freeze-backbone no-freeze-backbone probe-start no-probe-start"
@@ -292,7 +292,8 @@ FLAGS = {
     "export": "to out",
     "export-map": "to out backbone features no-features",
     "replay": "device precision threads",
-    "bench": "backbone stem image-size view-size batch-size steps unlabeled device precision threads json no-json",
+    "bench": "backbone stem image-size view-size batch-size steps unlabeled device precision threads json no-json"
+    " cuda-graphs no-cuda-graphs torch-compile no-torch-compile",
 }
 
 

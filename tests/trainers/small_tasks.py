@@ -17,7 +17,7 @@ from twoviews.model.resnet50 import Classifier, create_backbone
 from twoviews.settings import FinetuneSettings, PretrainSettings, RunSettings, TrainingSettings
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.run_folder import RunFolder
-from twoviews.trainers.steps import SimCLRStep, Step, augmentation_of, classifier_step
+from twoviews.trainers.steps import ClassifierStep, SimCLRStep, Step, augmentation_of
 from twoviews.trainers.task import Task
 from twoviews.trainers.validate import Normalisation
 
@@ -71,7 +71,7 @@ def classifier(
     torch.manual_seed(init)
     model = Classifier(create_backbone("resnet18_w16", "small"), classes=3)
     augmentation_at = partial(augmentation_of, settings, SIZE)
-    step = classifier_step(augmentation_at, Normalisation(MEAN, STD), label_smoothing=0.1, seed=SEED)
+    step = ClassifierStep(augmentation_at, Normalisation(MEAN, STD), label_smoothing=0.1, seed=SEED)
     batches = Batches(images(), on.device)
     return Task("supervised", on.to_device(model), batches, step, evaluate or (lambda epoch: {}), 0.5, select)
 

@@ -17,7 +17,8 @@ from twoviews.errors import ResourceError
 from twoviews.settings import PretrainCommand, StudyCommand, stage_settings
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.estimate import seconds_per_epoch
-from twoviews.trainers.memory import EXACTNESS, _largest, is_out_of_memory
+from twoviews.trainers.memory import EXACTNESS, _largest
+from twoviews.trainers.out_of_memory import is_out_of_memory
 from twoviews.trainers.task import Task
 from twoviews.trainers.train import train
 

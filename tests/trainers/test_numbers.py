@@ -174,8 +174,8 @@ def test_no_checkpoint_holds_a_number_that_is_not_finite(
     original = train_module.build_optimizer
     steps = 0
 
-    def counted(*arguments: Any) -> Any:
-        optimizer = original(*arguments)
+    def counted(*arguments: Any, **named: Any) -> Any:
+        optimizer = original(*arguments, **named)
         held.extend([arguments[0], optimizer])
 
         def after(*_: Any) -> None:

@@ -233,4 +233,6 @@ with warnings.catch_warnings():
         device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
         precision: Literal["auto", "float32", "bf16", "fp16"] = Field("auto", description="as in training")
         threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores")
+        cuda_graphs: bool = Field(True, description="as in training")
+        torch_compile: bool = Field(False, description="as in training")
         json: bool = Field(False, description="one JSON object a line, no tables")  # type: ignore[assignment]

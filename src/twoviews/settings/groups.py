@@ -127,6 +127,8 @@ class TrainingSettings(Settings):
         "warn", description="when the loss jumps; rollback: go back and leave out the 10 steps that led to it"
     )
     checkpoint_minutes: float = Field(10.0, gt=0, description="also save within long epochs, this often")
+    cuda_graphs: bool = Field(True, description="on one GPU: record a step and play it back, the same bits sooner")
+    torch_compile: bool = Field(False, description="compile the network: minutes at the start, faster steps after")
 
     @compares
     def _ranges(self) -> None:

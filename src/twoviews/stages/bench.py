@@ -33,7 +33,7 @@ from twoviews.stages.bench_tables import header, table
 from twoviews.stages.measure import PeakMemory, Rate, measure
 from twoviews.stages.setup import Shared
 from twoviews.trainers.engine import Engine
-from twoviews.trainers.memory import is_out_of_memory
+from twoviews.trainers.out_of_memory import is_out_of_memory
 from twoviews.trainers.progress import say
 from twoviews.trainers.steps import augmentation_of
 
@@ -93,7 +93,8 @@ def _training(settings: BenchCommand, engine: Engine) -> PretrainCommand:
     asked = {key: getattr(settings, key) for key in ("backbone", "stem", "image_size", "batch_size", "view_size")}
     values = {key: recipe[key] for key in ("backbone", "image_size")}
     values |= {key: value for key, value in asked.items() if value is not None}
-    return PretrainCommand.model_validate({**values, "device": settings.device, "precision": settings.precision})
+    same = {key: getattr(settings, key) for key in ("device", "precision", "cuda_graphs", "torch_compile")}
+    return PretrainCommand.model_validate({**values, **same})
 
 
 def _measurements(

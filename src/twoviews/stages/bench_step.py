@@ -23,10 +23,11 @@ from twoviews.settings import PretrainCommand
 from twoviews.stages.measure import PeakMemory, Rate, matrix_product_rate, measure
 from twoviews.stages.setup import Shared, new_backbone
 from twoviews.stages.tasks import simclr_model, simclr_task
-from twoviews.trainers.memory import is_out_of_memory
 from twoviews.trainers.optimizer import build_optimizer, set_lr
+from twoviews.trainers.out_of_memory import is_out_of_memory
+from twoviews.trainers.stepper import Stepper
 from twoviews.trainers.steps import Batch, Scalars
-from twoviews.trainers.task import Task, batch_size_of, one_step
+from twoviews.trainers.task import Task, batch_size_of
 from twoviews.trainers.watch import Watch
 
 PIECES = ("data", "augmentation", "forward", "loss", "backward", "optimizer")
@@ -92,20 +93,20 @@ def step_speed(settings: PretrainCommand, shared: Shared, steps: int) -> StepSpe
     backbone = new_backbone(settings, shared.image_size, seed=settings.seed)
     task = simclr_task(settings, shared, simclr_model(settings, backbone), seed=settings.seed)
     size = batch_size_of(task, settings, engine)
-    optimizer = build_optimizer(task.module, settings)
-    module, stepper = engine.setup(task.module, optimizer)
+    optimizer = build_optimizer(task.module, settings, fused=engine.can_fuse)
+    stepper = Stepper(task, optimizer, settings, engine)
     set_lr(optimizer, 0.0)  # random images teach nothing, and a loss that is not finite would end it
     watch = Watch("bench", engine)
-    order = epoch_order(settings.seed, 0, len(task.batches)).split(size)
+    order = epoch_order(settings.seed, 0, len(task.batches), task.batches.order_device).split(size)
     order = order[: len(task.batches) // size]  # as in training, the last short batch is left out
 
     with closing(task.batches.stream(cycle(order))) as fetched:
 
-        def step(number: int, task: Task = task, arrived: Callable[[], None] = lambda: None) -> None:
+        def step(number: int, stepper: Stepper = stepper, arrived: Callable[[], None] = lambda: None) -> None:
             images, rows, labels = next(fetched)
             arrived()
             batch = Batch(images, rows, labels, 0, 1.0)
-            one_step(task, module, stepper, batch, number, settings, engine, watch=watch)
+            stepper.step(batch, number, watch)
             if watch.due(number) and watch.look():
                 assert watch.failure is not None
                 raise NumbersError(f"bench: {watch.failure.cause}; use --precision float32.")
@@ -120,10 +121,10 @@ def step_speed(settings: PretrainCommand, shared: Shared, steps: int) -> StepSpe
 
         with _pieces(task, optimizer, seconds) as (timed, arrived, spent):
             for number in range(steps):
-                step(number, timed, arrived)
+                step(number, stepper.of(timed), arrived)
         counter = FlopCounterMode(display=False)
         with counter, _pieces(task, optimizer, counter.get_total_flops) as (counted, arrived, flop):
-            step(0, counted, arrived)
+            step(0, stepper.of(counted), arrived)
     product_rate, width = matrix_product_rate(engine)
     return StepSpeed(
         rate,

@@ -11,7 +11,7 @@ from twoviews.model.resnet50 import Classifier, feature_width
 from twoviews.settings import ClassifierSettings, PretrainSettings
 from twoviews.stages.setup import Shared
 from twoviews.trainers.chunks import ChunkedStep
-from twoviews.trainers.steps import SimCLRStep, augmentation_of, classifier_step
+from twoviews.trainers.steps import ClassifierStep, SimCLRStep, augmentation_of
 from twoviews.trainers.task import Task
 from twoviews.trainers.validate import validate
 
@@ -36,11 +36,11 @@ def classifier_task(
         name=name,
         module=module,
         batches=Batches(splits.train, engine.device),
-        step=classifier_step(
+        step=ClassifierStep(
             partial(augmentation_of, settings, shared.image_size),
             shared.normalisation,
-            label_smoothing=settings.label_smoothing,
-            seed=seed,
+            settings.label_smoothing,
+            seed,
         ),
         evaluate=lambda epoch: validate(module, validation, shared.normalisation, engine),
         backbone_lr_scale=backbone_lr_scale,

@@ -82,6 +82,7 @@ class Engine:
         precision: float32, bf16 or fp16.
         rank, world_size: this process's number, and how many there are.
         repeats: whether the same start ends with the same bits, as on a CPU; on a GPU, with ``--deterministic``.
+        can_record: whether steps can be recorded and played back (``cuda_graph.py``): on one GPU, without fp16's scaler.
     """
 
     def __init__(self, settings: RunSettings) -> None:
@@ -118,6 +119,7 @@ class Engine:
         self.device: torch.device = self._fabric.device
         self.rank: int = self._fabric.global_rank
         self.world_size: int = self._fabric.world_size
+        self.can_record = kind == "cuda" and self.world_size == 1 and not self.scales_loss
 
     @property
     def is_first(self) -> bool:
@@ -135,11 +137,16 @@ class Engine:
             module = speed_up_convolutions(module)
         return module.to(self.device).to(memory_format=torch.channels_last)
 
-    def setup(self, module: nn.Module, optimizer: Optimizer) -> tuple[Any, Any]:
-        """The module and optimizer to call and step; over several processes, with gradients averaged."""
+    def setup(self, module: nn.Module, optimizer: Optimizer, *, compiled: bool = False) -> tuple[Any, Any]:
+        """The module and optimizer to call and step; over several processes, with gradients averaged.
+
+        ``compiled`` by torch.compile: what is called, not the module itself, which evaluation goes on to use.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            wrapped = self._fabric.setup(module, optimizer)
+            # Sizes of views are few: code for each is faster than code for all.
+            called: Any = torch.compile(module, dynamic=False) if compiled else module
+            wrapped = self._fabric.setup(called, optimizer)
         return wrapped[0], wrapped[1]
 
     def join_processes(self, module: nn.Module) -> nn.Module:
@@ -236,6 +243,11 @@ class Engine:
     def scales_loss(self) -> bool:
         """Whether the loss is scaled (fp16): then a step whose gradient is not finite is left out, and normal."""
         return self._scaler is not None
+
+    @property
+    def can_fuse(self) -> bool:
+        """Whether an optimizer may update all weights in one pass: Fabric can't clip for it with fp16's scaler."""
+        return not self.scales_loss and self.device.type in ("cpu", "cuda")
 
     def loss_scale(self) -> float | None:
         """What fp16's loss is scaled by; a wait for the device. None in other precisions."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import statistics
 import time
+from dataclasses import replace
 
 import torch
 
 from twoviews.dataset.random_numbers import epoch_order
 from twoviews.settings import TrainingSettings
+from twoviews.trainers.cuda_graph import WARM_UP
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.memory import within_memory
 from twoviews.trainers.optimizer import build_optimizer, set_lr
 from twoviews.trainers.progress import duration, say
+from twoviews.trainers.stepper import Stepper
 from twoviews.trainers.steps import Batch, progress_at
-from twoviews.trainers.task import Task, batch_size_of, one_step, share
+from twoviews.trainers.task import Task, batch_size_of, share
 
 TIMED_STEPS = 3
 
@@ -29,9 +32,10 @@ def seconds_per_epoch(task: Task, settings: TrainingSettings, engine: Engine) ->
     """
     size = batch_size_of(task, settings, engine)
     module = copy.deepcopy(task.module)
-    wrapped, optimizer = engine.setup(module, build_optimizer(module, settings))
+    optimizer = build_optimizer(module, settings, fused=engine.can_fuse)
+    stepper = Stepper(replace(task, module=module), optimizer, settings, engine)
     set_lr(optimizer, 0.0)
-    order = epoch_order(0, 0, len(task.batches))
+    order = epoch_order(0, 0, len(task.batches), task.batches.order_device)
     reading = []
     for start in range(0, min(TIMED_STEPS * size, len(order) - size + 1), size):
         started = time.perf_counter()
@@ -43,10 +47,10 @@ def seconds_per_epoch(task: Task, settings: TrainingSettings, engine: Engine) ->
     for epoch in epochs:
         times = []
         batch = Batch(images, rows, labels, epoch, progress_at(epoch, settings.epochs))
-        for step in range(TIMED_STEPS):
+        for step in range(TIMED_STEPS + (WARM_UP if stepper.records else 0)):
             engine.synchronize()
             started = time.perf_counter()
-            one_step(task, wrapped, optimizer, batch, step, settings, engine)
+            stepper.step(batch, step)
             engine.synchronize()
             times.append(time.perf_counter() - started)
         seconds += min(times[1:]) / len(epochs)

@@ -26,9 +26,11 @@ from twoviews.settings import TrainingSettings
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import build_optimizer, set_lr
+from twoviews.trainers.out_of_memory import is_out_of_memory
 from twoviews.trainers.progress import say
+from twoviews.trainers.stepper import Stepper
 from twoviews.trainers.steps import Batch, SimCLRStep, Step
-from twoviews.trainers.task import Task, batch_size_of, one_step
+from twoviews.trainers.task import Task, batch_size_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,17 +38,6 @@ Work = Callable[Concatenate[Task, TrainingSettings, Engine, P], R]
 
 SMALLEST = 2  # images: BatchNorm and the loss need as many
 EXACTNESS = 32  # what fits is found to one part in this many
-_SIGNS = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED", "bad allocation")
-# What oneDNN says where it gets no memory, and for other reasons too: memory it was if a small batch works.
-_DOUBTFUL = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
-
-
-def is_out_of_memory(error: BaseException, *, surely: bool = False) -> bool:
-    """Whether an allocation failed, on a GPU or a CPU, or may have; ``surely``: whether it can be nothing else."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    signs = _SIGNS if surely else (*_SIGNS, *_DOUBTFUL)
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def within_memory(work: Work[P, R]) -> Work[P, R]:
@@ -84,7 +75,7 @@ def _what_fits(task: Task, settings: TrainingSettings, engine: Engine, failed: B
             return f"{start}; chunks of {chunk:,} fit as measured: use {settings.flag('chunk_size')} {chunk}."
     fitting = _largest(lambda n: trial.fits(n, task.step), size)
     if not fitting:
-        if any(sign in str(failed) for sign in _DOUBTFUL):
+        if not is_out_of_memory(failed, surely=True):
             raise failed
         smaller = f"--backbone, {settings.flag('view_size')} or --image-size"
         return f"{start}, and neither do {SMALLEST}: use a smaller {smaller}."
@@ -108,18 +99,20 @@ class _Trial:
 
     def __post_init__(self) -> None:
         _free(self.engine)
-        self._optimizer = build_optimizer(self.task.module, self.settings, self.task.backbone_lr_scale)
-        self._module, self._stepper = self.engine.setup(self.task.module, self._optimizer)
+        self._optimizer = build_optimizer(
+            self.task.module, self.settings, self.task.backbone_lr_scale, fused=self.engine.can_fuse
+        )
+        self._stepper = Stepper(self.task, self._optimizer, self.settings, self.engine)
         set_lr(self._optimizer, 0.0)
 
     def fits(self, count: int, step: Step) -> bool:
         """Whether a step on ``count`` images fits beside weights, gradients and the optimizer's state."""
-        task = replace(self.task, step=step)
+        stepper = self._stepper.of(replace(self.task, step=step))
         try:
             # The optimizer's state is there before what is measured, as in every step of training but the first.
             for images in [count] if self._optimizer.state else [SMALLEST, count]:
                 batch = Batch(*self.task.batches.get(torch.arange(images)), epoch=0, progress=1.0)
-                one_step(task, self._module, self._stepper, batch, 0, self.settings, self.engine)
+                stepper.step(batch, 0)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

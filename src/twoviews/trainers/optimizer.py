@@ -65,23 +65,24 @@ def parameter_groups(
     ]
 
 
-def build_optimizer(module: nn.Module, settings: TrainingSettings, backbone_lr_scale: float = 1.0) -> Optimizer:
-    """SGD with Nesterov momentum, AdamW, or LARS (You et al. 2017) as timm has it."""
+def build_optimizer(
+    module: nn.Module, settings: TrainingSettings, backbone_lr_scale: float = 1.0, *, fused: bool = True
+) -> Optimizer:
+    """SGD with Nesterov momentum, AdamW, or LARS (You et al. 2017) as timm has it.
+
+    ``fused`` updates all weights in one pass over them, for SGD and AdamW.
+    """
     groups = parameter_groups(module, settings.weight_decay, backbone_lr_scale, decay_all=settings.decay_all)
     lr = settings.base_lr  # set anew at each step
-    # Fused on a CPU alone: with fp16's scaler, Fabric can't clip gradients for a fused optimizer.
-    on_cpu = next(module.parameters()).device.type == "cpu"
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, fused=on_cpu, foreach=not on_cpu)
+        return torch.optim.AdamW(groups, lr=lr, fused=fused, foreach=not fused)
     if settings.optimizer == "lars":
         from timm.optim import Lars
 
         optimizer: Optimizer = Lars(groups, lr=lr, momentum=settings.momentum)
         return optimizer
     nesterov = settings.momentum > 0
-    return torch.optim.SGD(
-        groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=on_cpu, foreach=not on_cpu
-    )
+    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=fused, foreach=not fused)
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

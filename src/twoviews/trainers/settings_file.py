@@ -29,6 +29,7 @@ FREE = {
     "cache": "where decoded images lie; the images are compared by their pixels",
     "max_bad": "decides only whether a run begins, not which images it takes",
     "checkpoint_minutes": "how often it saves, which changes no bit",
+    "cuda_graphs": "a step that is played back computes the bits of one that is not",
 }
 # Where images lie. A folder may be moved: free, as long as the images in it are the same.
 PLACES = ("data", "unlabeled", "train", "val", "test")

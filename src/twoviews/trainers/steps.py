@@ -25,14 +25,14 @@ _VIEW_SIZE_STEP = 4  # pixels: every new size costs the first step at it some se
 class Batch:
     """One process's part of a batch.
 
-    ``images`` n×3×H×W uint8; ``rows`` (n,) identities; ``labels`` (n,) or None; ``epoch`` from 0; ``progress`` from 0
-    in the first epoch to 1 in the last.
+    ``images`` n×3×H×W uint8; ``rows`` (n,) identities; ``labels`` (n,) or None; ``epoch`` from 0 (in a recorded step,
+    0-dimensional int64 on the device); ``progress`` from 0 in the first epoch to 1 in the last.
     """
 
     images: Tensor
     rows: Tensor
     labels: Tensor | None
-    epoch: int
+    epoch: int | Tensor
     progress: float
 
 
@@ -137,20 +137,25 @@ class SimCLRStep:
         return loss, {"loss": loss.detach(), "contrastive_top1": top1}
 
 
-def classifier_step(
-    augmentation_at: AugmentationAt,
-    normalisation: Normalisation,
-    *,
-    label_smoothing: float,
-    seed: int,
-) -> Step:
-    """Cross-entropy on one lightly augmented view of each labelled image."""
+@dataclass(frozen=True)
+class ClassifierStep:
+    """Cross-entropy on one lightly augmented view of each labelled image.
 
-    def step(module: nn.Module, batch: Batch) -> tuple[Tensor, Scalars]:
+    Attributes:
+        augmentation_at: the distribution of views by progress.
+        normalisation: of the data set.
+        label_smoothing: share of the target spread over all classes.
+        seed: the views follow from it.
+    """
+
+    augmentation_at: AugmentationAt
+    normalisation: Normalisation
+    label_smoothing: float
+    seed: int
+
+    def __call__(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Scalars]:
         assert batch.labels is not None
-        logits = module(_views(batch, augmentation_at, normalisation, seed, count=1)).float()
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+        logits = module(_views(batch, self.augmentation_at, self.normalisation, self.seed, count=1)).float()
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
         top1 = (logits.detach().argmax(dim=1) == batch.labels).float().mean()
         return loss, {"train_loss": loss.detach(), "train_top1": top1}
-
-    return step

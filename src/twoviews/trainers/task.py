@@ -1,10 +1,9 @@
-"""What is trained and on what, and one step of it."""
+"""What is trained, and on what."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +13,7 @@ from twoviews.dataset.random_numbers import epoch_order
 from twoviews.errors import DataError
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.engine import Engine
-from twoviews.trainers.steps import Batch, Scalars, Step
-from twoviews.trainers.watch import Watch
+from twoviews.trainers.steps import Step
 
 
 @dataclass
@@ -68,44 +66,10 @@ def batch_positions(task: Task, size: int, steps: Iterable[int], seed: int) -> I
     for step in steps:
         epoch, position = divmod(step, steps_per_epoch)
         if epoch != shuffled:
-            order, shuffled = epoch_order(seed, epoch, len(task.batches)), epoch
+            order, shuffled = epoch_order(seed, epoch, len(task.batches), task.batches.order_device), epoch
         yield order[position * size : (position + 1) * size]
 
 
 def shares(task: Task, size: int, steps: Iterable[int], seed: int, engine: Engine) -> Iterator[Tensor]:
     """This process's part of each of ``batch_positions``."""
     return (share(positions, engine) for positions in batch_positions(task, size, steps, seed))
-
-
-def one_step(
-    task: Task,
-    module: Any,
-    optimizer: Any,
-    batch: Batch,
-    step: int,
-    settings: TrainingSettings,
-    engine: Engine,
-    seed: int = 0,
-    watch: Watch | None = None,
-) -> Scalars:
-    """Forward, loss, backward, update; returns the step's scalars.
-
-    A ``watch`` notes loss and gradient. A CPU has them at hand before the update, and where they are not finite there
-    is none. A GPU is not waited for: who looks at the watch later has to stop.
-    """
-    torch.manual_seed(seed * 1_000_003 + step)  # dropout and the like
-    optimizer.zero_grad()
-    loss, scalars = task.step(module, batch)
-    engine.backward(loss)
-    clips, scaled = settings.clip_grad_norm is not None, engine.scales_loss
-    norm = engine.gradient_norm(optimizer) if clips or (watch is not None and not scaled) else None
-    if watch is not None:
-        # The scaler of fp16 leaves out a step whose gradient is not finite, and finds its scale that way.
-        watch.note(step, next(iter(scalars.values())), None if scaled else norm)
-        if watch.at_hand and watch.look():
-            return scalars
-    if settings.clip_grad_norm is not None:
-        assert norm is not None
-        engine.clip(optimizer, norm, settings.clip_grad_norm)
-    optimizer.step()
-    return scalars

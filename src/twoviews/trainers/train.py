@@ -26,8 +26,9 @@ from twoviews.trainers.progress import Progress, say
 from twoviews.trainers.rollback import LEFT_OUT, MOST, gives_up, go_back
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.signals import StopRequests
+from twoviews.trainers.stepper import Stepper
 from twoviews.trainers.steps import Batch, progress_at
-from twoviews.trainers.task import Task, batch_size_of, one_step
+from twoviews.trainers.task import Task, batch_size_of
 from twoviews.trainers.watch import LOG_STEPS, Watch, state_not_finite
 
 # Between two saves at ends of epochs: with few labels an epoch is a step, and flushing files would take longer.
@@ -52,7 +53,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
     if size != settings.batch_size and engine.is_first:
         say(f"{task.name}: batch lowered from {settings.batch_size} to {size}, the number of images there are")
     rates = schedule(settings, size, steps_per_epoch)
-    optimizer = build_optimizer(task.module, settings, task.backbone_lr_scale)
+    optimizer = build_optimizer(task.module, settings, task.backbone_lr_scale, fused=engine.can_fuse)
     state, best_weights, damages = load_latest(run.checkpoints, task.module, optimizer)
     engine.load_state(state.engine)
     reach = LEFT_OUT if settings.on_spike == "rollback" else 0
@@ -71,7 +72,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
             )
             say(f"{task.name}: going on from step {state.step} of {steps}{caution}")
     engine.barrier()
-    module, stepper = engine.setup(task.module, optimizer)
+    stepper = Stepper(task, optimizer, settings, engine, seed)
     if reach and state.step == 0 and run.writes:
         save_checkpoint(run.checkpoints, task.module, optimizer, state)  # always somewhere to go back to
 
@@ -102,7 +103,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
             set_lr(optimizer, lr)
             if fetched is not None:
                 batch = Batch(*fetched, epoch, progress_at(epoch, settings.epochs))
-                scalars = one_step(task, module, stepper, batch, step, settings, engine, seed, watch)
+                scalars = stepper.step(batch, step, watch)
                 for key, value in scalars.items():
                     sums[key] = sums.get(key, zero) + value
             state.step = step + 1
