@@ -43,13 +43,12 @@ from twoviews.trainers.steps import Batch, progress_at
 from twoviews.trainers.task import shares
 
 Loop = Callable[[], Iterator[Tensor]]  # a training that goes on from where it was; gives the loss after each step
-RANDOM_IMAGES = 1024
 IN_FLIGHT = 2  # batches that each DataLoader worker prepares ahead
 
 
-def random_source(image_size: int) -> Source:
+def random_source(image_size: int, count: int) -> Source:
     """Unlabeled images of noise."""
-    pixels = np.random.default_rng(0).integers(0, 256, (RANDOM_IMAGES, 3, image_size, image_size), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 3, image_size, image_size), dtype=np.uint8)
     names = [str(i) for i in range(len(pixels))]
     return Source(
         name="random",
@@ -73,7 +72,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[PretrainCommand, Shared]:
     if data:
         splits = load_splits(settings, seed=0, require_labels=False)
     else:
-        splits = make_splits(random_source(arguments.image_size), seed=0)
+        splits = make_splits(random_source(arguments.image_size, arguments.images), seed=0)
     found = splits.unlabeled.image_size
     if found != arguments.image_size:
         raise SystemExit(f"{data} has images of {found} pixels: give --image-size {found}, or other --data")
@@ -149,11 +148,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=cores, help="of the DataLoaders; default: one for each core")
     parser.add_argument("--data", help="sample, stl10, cifar10 or a folder, as for twoviews pretrain")
+    parser.add_argument("--images", type=int, default=1024, help="how many random ones there are")
+    parser.add_argument(
+        "--only", nargs="+", default=[], help="beside twoviews, loops whose name begins so: 'lightly, 16'"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", help="of twoviews; the others compute in float32")
     arguments = parser.parse_args()
     settings, shared = prepare(arguments)
     loops = make_loops(arguments, settings, shared)
+    wanted = ("twoviews", *arguments.only) if arguments.only else ("",)
+    loops = {name: loop for name, loop in loops.items() if name.startswith(wanted)}
     rates: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(arguments.rounds):
         for name, loop in loops.items():

@@ -10,3 +10,4 @@ from twoviews.trainers import train
 @pytest.fixture(autouse=True)
 def _each_epoch_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "EPOCH_SECONDS", 0.0)
+    monkeypatch.setattr(train, "SAVE_PAUSE", 0.0)

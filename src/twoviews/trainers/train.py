@@ -33,6 +33,7 @@ from twoviews.trainers.watch import LOG_STEPS, Watch, state_not_finite
 
 # Between two saves at ends of epochs: with few labels an epoch is a step, and flushing files would take longer.
 EPOCH_SECONDS = 10.0
+SAVE_PAUSE = 50.0  # times as long as a save takes: on a GPU epochs are short, and weights large
 
 
 @within_memory
@@ -95,7 +96,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
         StopRequests() as stop,
         closing(feed),
     ):
-        last_saved = time.monotonic()
+        last_saved, save_seconds = time.monotonic(), 0.0
         watch, sums, pace = begin(state)
         for step, fetched in feed:
             epoch, position = divmod(step, steps_per_epoch)
@@ -119,7 +120,8 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
             # Asking the other GPUs is a wait for them; processes on CPUs meet at every step anyway.
             if watch.due(step) or finished:
                 wait = 60 * settings.checkpoint_minutes
-                late = time.monotonic() - last_saved > (min(wait, EPOCH_SECONDS) if finished else wait)
+                pause = min(wait, max(EPOCH_SECONDS, SAVE_PAUSE * save_seconds)) if finished else wait
+                late = time.monotonic() - last_saved > pause
                 last = state.step == steps
                 stopping, due, failed = engine.any(stop.exit_code is not None, late or last, watch.look())
                 jump = None if failed else watch.judge()
@@ -156,6 +158,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
                     run.add_epoch(row, timing)
                 progress.epoch(epoch + 1, state.step, _describe(row, timing))
             if stopping or due:
+                started = time.monotonic()
                 state.sums, state.losses = totals, watch.losses
                 state.epoch_seconds, state.epoch_waited = (0.0, 0.0) if finished else (pace.seconds, pace.waited)
                 state.engine = engine.state()
@@ -165,6 +168,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
                     forget_failure(run)
                 engine.barrier()
                 last_saved = time.monotonic()
+                save_seconds = last_saved - started
             if finished:
                 pace = Pace(task.batches)
             if stopping:
