@@ -20,8 +20,7 @@ from twoviews.errors import SettingsError
 from twoviews.evaluation.clusters import kmeans_clusters
 from twoviews.evaluation.maps import TsneMap, pca_map, umap_map
 from twoviews.files import write_json
-from twoviews.report.explore.gather import gather
-from twoviews.report.source import load
+from twoviews.report.data import ReportData
 from twoviews.stages import test_maps
 from twoviews.stages.comparison import Comparison, stage_command
 from twoviews.stages.feature_maps import map_quality_figures
@@ -154,10 +153,10 @@ def test_maps_are_judged_by_the_test_images_alone(folders: tuple[Path, Path]) ->
 
 
 def test_the_explorer_reads_what_the_stage_wrote(folders: tuple[Path, Path]) -> None:
-    found = gather(load(folders[1]), labelled=True)
+    found = ReportData.read(folders[1]).drawn
     assert found is not None
     assert (found.tested, found.labelled, len(found.files)) == (60, 36, 96)
-    assert found.splits.tolist() == ["test"] * 60 + ["train"] * 30 + ["val"] * 6
+    assert found.index.splits == ["test"] * 60 + ["train"] * 30 + ["val"] * 6
     after = next(one for one in found.backbones if one.name == "finetuned")
     assert after.predicted is not None
     order = {name: i for i, name in enumerate(found.class_names)}

@@ -16,8 +16,9 @@ from typing import Any
 
 from twoviews.evaluation.maps import require_umap
 from twoviews.files import read_json, read_record, write_json
+from twoviews.report.data import ReportData
 from twoviews.report.health.section import write_label_errors
-from twoviews.report.page import write_report
+from twoviews.report.page import draw_report
 from twoviews.report.study_figures import write_study_figures
 from twoviews.report.verdict import verdict
 from twoviews.settings import StudyCommand
@@ -77,9 +78,10 @@ def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
 def _report(path: Path) -> None:
     """Write the page and say its verdict."""
     results = read_json(path / "results.json")
-    write_study_figures(path)
-    write_label_errors(path)
-    page = write_report(path)
+    data = ReportData.read(path)
+    write_study_figures(data)
+    write_label_errors(data)
+    page = draw_report(data)
     found = verdict(results)
     if found is not None:
         say(f"\n{found.lead}: {found.sentence}")

@@ -19,13 +19,13 @@ from twoviews.files import write_csv
 from twoviews.report.calibration import section
 from twoviews.report.calibration.figure import reliability_diagram
 from twoviews.report.calibration.section import calibration_section, reliability_figure, reliability_table
+from twoviews.report.data import ReportData
 from twoviews.report.health.class_balance import class_balance
 from twoviews.report.health.section import health_section, label_errors_table
 from twoviews.report.page import template
 from twoviews.report.pictures import Picture
 from twoviews.report.source import load
 from twoviews.report.style import svg
-from twoviews.report.tested import read_tested
 
 IMAGES = 400
 
@@ -72,7 +72,7 @@ def study(kept, tmp_path):
 
 def test_the_sentences_follow_from_the_numbers(kept):
     rows = rows_of(kept / "test" / "predictions.csv")
-    found = calibration_section(load(kept))
+    found = calibration_section(ReportData.read(kept))
     right = np.mean([row["finetuned"] == row["label"] for row in rows])
     sure = np.mean([float(row["finetuned_confidence"]) for row in rows])
     first = (
@@ -99,11 +99,11 @@ def test_a_model_that_is_not_sure_enough_is_called_so(study):
             row["finetuned_confidence"] = "0.3000"
 
     change(study / "test" / "predictions.csv", timid)
-    assert "under-confident by" in calibration_section(load(study)).says[0]
+    assert "under-confident by" in calibration_section(ReportData.read(study)).says[0]
 
 
 def test_the_table_for_a_file_adds_up_to_the_sentence(kept):
-    header, rows = reliability_table(load(kept))
+    header, rows = reliability_table(ReportData.read(kept))
     table = [dict(zip(header, row, strict=True)) for row in rows if row[0] == "finetuned"]
     images = np.array([row["images"] for row in table])
     predictions = rows_of(kept / "test" / "predictions.csv")
@@ -114,7 +114,7 @@ def test_the_table_for_a_file_adds_up_to_the_sentence(kept):
 
 
 def test_the_diagram_shows_the_bins_of_each_model(kept):
-    models = reliability_figure(load(kept))
+    models = reliability_figure(ReportData.read(kept))
     assert [name for name, _ in models] == ["supervised", "finetuned"]
     figure = reliability_diagram(models)
     assert len(figure.axes) == 4
@@ -126,10 +126,10 @@ def test_the_diagram_shows_the_bins_of_each_model(kept):
 
 
 def test_scores_of_whole_probabilities_are_shown_where_the_run_has_them(study):
-    assert "Brier" not in calibration_section(load(study)).table.header
-    run = load(study)
-    run.stages["test"].results["models"]["finetuned"].update(nll=1.25, brier=0.4321)
-    table = calibration_section(run).table
+    assert "Brier" not in calibration_section(ReportData.read(study)).table.header
+    data = ReportData.read(study)
+    data.run.stages["test"].results["models"]["finetuned"].update(nll=1.25, brier=0.4321)
+    table = calibration_section(data).table
     assert table.header[-2:] == ["NLL, nats", "Brier"]
     assert table.rows[1][-2:] == ["1.250", "0.432"]
     assert table.rows[0][-2:] == ["–", "–"]
@@ -140,7 +140,7 @@ def test_the_hardest_images_are_those_that_all_trained_models_get_wrong(kept):
     trained = ("supervised", "finetuned", "linear_probe", "knn")
     wrong = [row for row in rows if all(row[name] != row["label"] for name in trained)]
     wrong.sort(key=lambda row: -sum(float(row[f"{name}_confidence"]) for name in trained))
-    found = calibration_section(load(kept)).hardest
+    found = calibration_section(ReportData.read(kept)).hardest
     assert f"All 4 trained models get {len(wrong)} of 400 test images wrong." in found.says
     assert [cell.file for cell in found.grid.cells] == [row["file"] for row in wrong[:24]]
     assert found.grid.cells[0].lines[0] == f"Label: {wrong[0]['label']}"
@@ -159,7 +159,7 @@ def shown_colour(grid, cell):
 
 
 def test_each_cell_shows_its_own_picture(kept):
-    grid = calibration_section(load(kept)).hardest.grid
+    grid = calibration_section(ReportData.read(kept)).hardest.grid
     assert len(grid.cells) > 6
     places = {row["file"]: i for i, row in enumerate(rows_of(kept / "test" / "predictions.csv"))}
     for cell in grid.cells:
@@ -168,7 +168,7 @@ def test_each_cell_shows_its_own_picture(kept):
 
 def test_without_pictures_the_words_stay(study):
     (study / "test" / "thumbnails.webp").unlink()
-    grid = calibration_section(load(study)).hardest.grid
+    grid = calibration_section(ReportData.read(study)).hardest.grid
     assert grid.src == ""
     assert all(cell.lines and not cell.position for cell in grid.cells)
 
@@ -196,13 +196,13 @@ def plant(study, wanted=20):
 
 def test_planted_test_labels_are_listed_with_their_pictures(study):
     planted = plant(study)
-    header, rows = label_errors_table(load(study))
+    header, rows = label_errors_table(ReportData.read(study))
     listed = [dict(zip(header, row, strict=True)) for row in rows if row[0] == "test"]
     assert {row["id"] for row in listed} <= planted
     assert len(listed) > 0.8 * len(planted)
     answers = {row["id"]: row["finetuned"] for row in rows_of(study / "test" / "predictions.csv")}
     assert all(row["suggested"] == answers[row["id"]] for row in listed)
-    errors = health_section(load(study)).errors
+    errors = health_section(ReportData.read(study)).errors
     assert [cell.file for cell in errors.grid.cells] == [row["file"] for row in listed[:24]]
     assert f"There are {len(listed)} test images of 400" in errors.tested_says
     colour = colour_of(int(listed[0]["id"]))
@@ -212,7 +212,7 @@ def test_planted_test_labels_are_listed_with_their_pictures(study):
 def test_training_images_on_the_maps_are_no_test_images(study):
     """With the same ids as test images, as a run that draws both has."""
     planted = plant(study)
-    before = label_errors_table(load(study))
+    before = label_errors_table(ReportData.read(study))
     index = rows_of(study / "test" / "index.csv")
     more = [{**row, "split": "train", "file": f"train/{i}", "label": CLASSES[0]} for i, row in enumerate(index[:50])]
     write_csv(study / "test" / "index.csv", list(index[0]), [list(row.values()) for row in [*index, *more]])
@@ -220,20 +220,20 @@ def test_training_images_on_the_maps_are_no_test_images(study):
         longer = {name: np.concatenate([maps[name], maps[name][:50]]) for name in maps.files}
     np.savez(study / "test" / "maps.npz", **longer)
     assert planted
-    assert label_errors_table(load(study)) == before
-    assert class_balance(load(study), read_tested(load(study))).rows[0][1][-1][0] == str(
+    assert label_errors_table(ReportData.read(study)) == before
+    assert class_balance(load(study), ReportData.read(study).tested).rows[0][1][-1][0] == str(
         sum(row["label"] == CLASSES[0] for row in rows_of(study / "test" / "predictions.csv"))
     )
 
 
 def test_labelled_images_are_looked_at_where_the_feature_check_kept_their_features(study):
-    assert health_section(load(study)).errors.trained_says == ""
+    assert health_section(ReportData.read(study)).errors.trained_says == ""
     index = rows_of(study / "features" / "index.csv")
     random = np.random.default_rng(1)
     labels = np.array([CLASSES.index(row["label"]) for row in index])
     features = random.normal(size=(len(CLASSES), 12))[labels] + 0.4 * random.normal(size=(len(index), 12))
     np.save(study / "features" / "features-pretrained.npy", features.astype(np.float16), allow_pickle=False)
-    quiet = health_section(load(study)).errors
+    quiet = health_section(ReportData.read(study)).errors
     assert quiet.table is None
     assert "none of the 1,000 training and validation images are suspected" in quiet.trained_says
 
@@ -241,7 +241,7 @@ def test_labelled_images_are_looked_at_where_the_feature_check_kept_their_featur
         rows[7]["label"] = CLASSES[(labels[7] + 1) % len(CLASSES)]
 
     change(study / "features" / "index.csv", flip)
-    [row] = health_section(load(study)).errors.table.rows
+    [row] = health_section(ReportData.read(study)).errors.table.rows
     assert row[:4] == [index[7]["file"], "train", CLASSES[(labels[7] + 1) % len(CLASSES)], CLASSES[labels[7]]]
 
 
@@ -249,9 +249,9 @@ def test_features_without_a_list_of_their_images_are_no_damage(study):
     """What --no-maps leaves."""
     np.save(study / "features" / "features-pretrained.npy", np.ones((1000, 4), dtype=np.float16), allow_pickle=False)
     (study / "features" / "index.csv").unlink()
-    run = load(study)
-    assert health_section(run).errors.trained_says == ""
-    assert run.problems == []
+    data = ReportData.read(study)
+    assert health_section(data).errors.trained_says == ""
+    assert data.run.problems == []
 
 
 @pytest.mark.parametrize("damage", ["missing", "nonsense", "short", "not finite"])
@@ -261,16 +261,16 @@ def test_features_that_do_not_fit_leave_the_rest(study, damage):
         path.write_bytes(b"no array")
     elif damage != "missing":
         np.save(path, np.full((1000 if damage == "not finite" else 3, 4), np.nan, dtype=np.float16), allow_pickle=False)
-    run = load(study)
-    found = health_section(run)
+    data = ReportData.read(study)
+    found = health_section(data)
     assert found.balance is not None
     assert found.errors.trained_says == ""
-    assert bool(run.problems) == (damage in ("nonsense", "short"))
+    assert bool(data.run.problems) == (damage in ("nonsense", "short"))
 
 
 def test_class_balance_counts_each_split_and_says_what_follows(study):
-    run = load(study)
-    even = class_balance(run, read_tested(run))
+    data = ReportData.read(study)
+    even = class_balance(data.run, data.tested)
     assert even.splits == ["Training", "Validation", "Test"]
     index = rows_of(study / "features" / "index.csv")
     for name, cells in even.rows:
@@ -283,8 +283,8 @@ def test_class_balance_counts_each_split_and_says_what_follows(study):
             row["label"] = "cat" if i < 300 else CLASSES[4 + i % 4]
 
     change(study / "test" / "predictions.csv", mostly_cats)
-    run = load(study)
-    uneven = class_balance(run, read_tested(run))
+    data = ReportData.read(study)
+    uneven = class_balance(data.run, data.tested)
     assert uneven.is_warning
     assert uneven.says[0] == "75.0% of the test images are cat, so always saying cat would be right that often."
     assert "There are no test images of airplane, automobile, bird and 2 more." in uneven.says
@@ -305,15 +305,15 @@ def test_many_classes_show_the_largest_and_the_smallest(study):
 
 @pytest.mark.parametrize("stage", ["supervised", "pretrain", "features"])
 def test_a_run_without_a_test_stage_has_no_word_on_confidence(study, stage):
-    run = load(study / stage)
-    assert calibration_section(run) is None
-    assert reliability_table(run) is None
-    assert (health_section(run) is not None) == (stage == "features")
+    data = ReportData.read(study / stage)
+    assert calibration_section(data) is None
+    assert reliability_table(data) is None
+    assert (health_section(data) is not None) == (stage == "features")
 
 
 def test_a_test_stage_alone_and_the_first_of_several_seeds(study):
-    assert calibration_section(load(study / "test")).hardest is not None
-    found = calibration_section(load(several_seeds(study)))
+    assert calibration_section(ReportData.read(study / "test")).hardest is not None
+    found = calibration_section(ReportData.read(several_seeds(study)))
     assert found.shown == "Seed 0 shown, the first of 3."
 
 
@@ -336,9 +336,9 @@ def test_hostile_names_and_damaged_confidences_are_no_trouble(study):
 
     for table in ("test/predictions.csv", "test/index.csv", "features/index.csv"):
         change(study / table, spoil if "pred" in table else rename(names))
-    run = load(study)
-    run.results["data"]["classes"] = list(names.values())
-    found, health = calibration_section(run), health_section(run)
+    data = ReportData.read(study)
+    data.run.results["data"]["classes"] = list(names.values())
+    found, health = calibration_section(data), health_section(data)
     assert HOSTILE in [name for name, _ in health.balance.rows]
     page = template().environment.from_string(
         "{% macro picture(it) %}{{ it.alt }}{% endmacro %}{% macro table(it, class='') %}{{ it.rows }}{% endmacro %}"
@@ -349,4 +349,4 @@ def test_hostile_names_and_damaged_confidences_are_no_trouble(study):
     assert html.count("&lt;/script&gt;") > 20
     assert not re.search(r"<(b|script|img)\b", html)
     # The six damaged answers are left out, the others judged.
-    assert sum(row[3] for row in reliability_table(run)[1] if row[0] == "finetuned") == IMAGES - 6
+    assert sum(row[3] for row in reliability_table(data)[1] if row[0] == "finetuned") == IMAGES - 6

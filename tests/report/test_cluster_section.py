@@ -16,8 +16,8 @@ from twoviews.files import write_csv, write_json
 from twoviews.report import picture_atlas
 from twoviews.report.clusters.rows import by_distance, cluster_rows, purity
 from twoviews.report.clusters.section import FARTHEST, MOST_WITH_PICTURES, ClusterSection, Shot, cluster_section
+from twoviews.report.data import ReportData
 from twoviews.report.page import template
-from twoviews.report.source import load
 
 SIDE, COLUMNS = 16, 40
 
@@ -60,7 +60,7 @@ def drawn(count: int, classes: int, k: int, seed: int = 0) -> tuple[Any, dict[st
 
 
 def section_of(folder: Path) -> ClusterSection:
-    found = cluster_section(load(folder))
+    found = cluster_section(ReportData.read(folder))
     assert found is not None
     return found
 
@@ -128,11 +128,11 @@ def test_runs_without_clusters_have_no_section_and_damaged_ones_say_so(tmp_path:
     folder = write_test(tmp_path / "run", labels, ["a", "b", "c"], found)
     file = folder / "test" / "clusters.npz"
     file.write_bytes(b"no archive")
-    run = load(folder)
-    assert cluster_section(run) is None
-    assert "clusters.npz can't be read" in run.problems[0]
+    data = ReportData.read(folder)
+    assert cluster_section(data) is None
+    assert "clusters.npz can't be read" in data.run.problems[0]
     np.savez(file, pretrained=np.full(40, -1, np.int16))
-    assert cluster_section(load(folder)) is None
+    assert cluster_section(ReportData.read(folder)) is None
     np.savez(file, pretrained=found["pretrained"])  # no distances: a table, no pictures
     section = section_of(folder)
     assert len(section.first.rows) == 3
@@ -141,15 +141,15 @@ def test_runs_without_clusters_have_no_section_and_damaged_ones_say_so(tmp_path:
     np.savez(file, **found)
     sheet = folder / "test" / "thumbnails.webp"
     sheet.write_bytes(sheet.read_bytes()[:-60])
-    run = load(folder)
-    cut = cluster_section(run)
+    data = ReportData.read(folder)
+    cut = cluster_section(data)
     assert cut is not None
     assert cut.atlas is None
-    assert "thumbnails.webp can't be read" in run.problems[0]
+    assert "thumbnails.webp can't be read" in data.run.problems[0]
     sheet.unlink()
     assert section_of(folder).atlas is None
     file.unlink()
-    assert cluster_section(load(folder)) is None
+    assert cluster_section(ReportData.read(folder)) is None
 
 
 def rendered(section: ClusterSection) -> str:

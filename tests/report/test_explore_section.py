@@ -14,12 +14,13 @@ from fixture_explore import BACKBONES, SIDE, add_clusters, add_explorable, add_l
 from fixture_more import several_seeds
 from fixture_study import HOSTILE, stop_early, write_study
 
+from twoviews.dataset.images import evenly_spaced
 from twoviews.report import explore
-from twoviews.report.explore import ExploreSection, explore_section
+from twoviews.report.data import ReportData
 from twoviews.report.explore.neighbours import nearest
+from twoviews.report.explore.section import ExploreSection, explore_section
 from twoviews.report.features import tables as feature_tables
 from twoviews.report.page import template
-from twoviews.report.source import load
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def fresh(study, tmp_path):
 
 
 def section_of(folder, **limits) -> tuple[ExploreSection, dict]:
-    section = explore_section(load(folder), **limits)
+    section = explore_section(ReportData.read(folder), **limits)
     assert section is not None
     return section, json.loads(json_of(section))
 
@@ -129,26 +130,26 @@ def test_old_and_unfinished_runs_have_no_section(tmp_path):
     assert data["sheet"] is None
     assert all(model["neighbours"] is None for model in data["models"])
     assert "click it for its nearest" not in html_of(without_pictures)
-    assert explore_section(load(folder / "pretrain")) is None
+    assert explore_section(ReportData.read(folder / "pretrain")) is None
     (folder / "test" / "maps.npz").unlink()
-    assert explore_section(load(folder)) is None
+    assert explore_section(ReportData.read(folder)) is None
     stop_early(folder)
-    assert explore_section(load(folder)) is None
+    assert explore_section(ReportData.read(folder)) is None
 
 
 @pytest.mark.parametrize("name", ["features-finetuned.npy", "thumbnails.webp", "thumbnails.json", "maps.npz"])
 def test_a_damaged_file_costs_only_what_it_held(fresh, name):
     (fresh / "test" / name).write_bytes(b"\x93NUMPY\x01\x00 torn")
-    run = load(fresh)
-    section = explore_section(run)
+    data = ReportData.read(fresh)
+    run, section = data.run, explore_section(data)
     assert (section is None) == (name == "maps.npz")
     assert [problem for problem in run.problems if name.split(".")[0] in problem]
 
 
 def test_a_seed_and_a_single_test_run_are_explorable(fresh):
     assert section_of(fresh / "test")[0].images == 300
-    run = load(several_seeds(fresh, 2))
-    section = explore_section(run)
+    data = ReportData.read(several_seeds(fresh, 2))
+    run, section = data.run, explore_section(data)
     assert section is not None
     assert "Seed 0" in run.shown
     assert run.shown in html_of(section)
@@ -161,15 +162,15 @@ def test_clusters_are_those_of_the_file_row_by_row(fresh):
     for model in data["models"]:
         assert wholes(model["clusters"]).tolist() == written[model["key"]].tolist()
     smaller = section_of(fresh, most_images=100)[1]
-    rows = np.linspace(0, 299, 100).round().astype(int)
+    rows = evenly_spaced(300, 100)
     assert wholes(smaller["models"][0]["clusters"]).tolist() == written[data["models"][0]["key"]][rows].tolist()
 
 
 def test_clusters_that_do_not_fit_are_noted_and_left_out(fresh):
     written = add_clusters(fresh)
     np.savez(fresh / "test" / "clusters.npz", **{**written, "supervised": written["supervised"][:-1]})
-    run = load(fresh)
-    section = explore_section(run)
+    data = ReportData.read(fresh)
+    run, section = data.run, explore_section(data)
     assert section is not None
     missing = [model["key"] for model in section.data["models"] if model["clusters"] is None]
     assert missing == ["supervised"]
@@ -199,9 +200,9 @@ def test_labelled_images_join_the_maps_and_change_nothing_of_the_test_images(fre
     text = " ".join(html_of(section).split())
     assert "300 test images, and fainter, as rings, 50 of training and validation" in text
     # The rest of the page is of test images.
-    only = load(fresh).maps("test")
+    only = ReportData.read(fresh).tested_maps
     assert only is not None
-    assert len(only.labels) == len(only.ids) == 300
+    assert len(only.labels) == len(only.index) == 300
     assert all(points.shape == (300, 2) for points in only.points.values())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from fixture_study import stop_early
 from twoviews import cli
 from twoviews.errors import DataError, SettingsError
 from twoviews.evaluation.significance import mcnemar_exact, paired_bootstrap
+from twoviews.files import read_json
+from twoviews.report import style
 from twoviews.report.pictures import Picture
 from twoviews.report.several import page as several
 from twoviews.report.several.pairs import Pair, Pairing
@@ -79,6 +82,7 @@ def second(first):
 def quick(monkeypatch):
     """Pages without their figures, for what is about words."""
     monkeypatch.setattr(several, "embed", lambda figure, alt: Picture("data:image/svg+xml;base64,", alt))
+    monkeypatch.setattr(style, "png_and_svg", lambda figure: (b"pixels", b"shapes"))
 
 
 def compared(*folders: Path) -> Pairing:
@@ -88,6 +92,11 @@ def compared(*folders: Path) -> Pairing:
 def drawn(*folders: Path, out: Path | None = None) -> tuple[Path, Page]:
     path = run_report(ReportCommand(runs=folders, out=out))
     return path, Page(path.read_text(encoding="utf-8"))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 # The page. -------------------------------------------------------------------------------------------------------
@@ -195,6 +204,52 @@ def test_a_file_that_is_not_ours_is_left_as_it_is(first, second, tmp_path, quick
     # One of ours is drawn anew.
     drawn(first, second, out=tmp_path / "ours.html")
     assert "narrow is ahead" not in drawn(second, first, out=tmp_path / "ours.html")[1].text
+
+
+def test_its_figures_lie_beside_it_with_the_numbers_they_show(first, second, tmp_path, quick):
+    curved = add_label_curve(another(first, tmp_path / "curved"), seeds=1)
+    page, content = drawn(curved, second, out=tmp_path / "page.html")
+    made = {path.name for path in tmp_path.glob("page-*")}
+    assert made == {f"page-{name}.{kind}" for name in ("accuracy", "label_curve") for kind in ("png", "svg", "csv")}
+    assert "CSV: page-accuracy , page-label_curve ." in content.text
+    tops = {(row["study"], row["model"]): float(row["test_top1"]) for row in rows(tmp_path / "page-accuracy.csv")}
+    shown = ("finetuned", "supervised", "linear_probe", "random_init_linear_probe")
+    models = {study.name: read_json(study / "results.json")["models"] for study in (curved, second)}
+    assert tops == {(study, name): found[name]["test_top1"] for study, found in models.items() for name in shown}
+    points = {
+        (row["study"], row["labels"], row["model"]): float(row["test_top1"])
+        for row in rows(tmp_path / "page-label_curve.csv")
+    }
+    wanted = {
+        ("curved", f"{point['labels']:g}", name): row["test_top1"]
+        for point in read_json(curved / "results.json")["label_curve"]
+        for name, row in point["models"].items()
+    }
+    assert points == {key: top for key, top in wanted.items() if key[2] in {name for _, _, name in points}}
+    assert {name for _, _, name in points} >= {"supervised", "finetuned"}
+    # Drawn anew of studies without a label curve, it has none beside it either.
+    drawn(first, second, out=page)
+    assert {path.name for path in tmp_path.glob("page-*")} == {
+        f"page-accuracy.{kind}" for kind in ("png", "svg", "csv")
+    }
+
+
+def test_figures_that_are_not_ours_are_left_as_they_are(first, second, tmp_path, quick):
+    mine = tmp_path / "page-accuracy.csv"
+    mine.write_text("my own")
+    with pytest.raises(
+        SettingsError, match=r"page-accuracy\.csv is there and is no figure of page\.html: name another"
+    ):
+        run_report(ReportCommand(runs=(first, second), out=tmp_path / "page.html"))
+    assert [path.name for path in tmp_path.iterdir()] == ["page-accuracy.csv"]
+    assert mine.read_text() == "my own"
+    mine.unlink()
+    page, _ = drawn(first, second, out=tmp_path / "page.html")
+    other = tmp_path / "page-label_curve.csv"
+    other.write_text("my own")  # the page has no such figure
+    with pytest.raises(SettingsError, match="is no figure of page"):
+        run_report(ReportCommand(runs=(first, second), out=page))
+    assert other.read_text() == "my own"
 
 
 # What is compared, and how. --------------------------------------------------------------------------------------

@@ -9,18 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from twoviews.report.figure_files import Plotted
+from twoviews.report.figures import PRETRAINING_PANELS
 from twoviews.report.words import dig, number, pair
 
 CLASSIFIER_KEYS = ("train_loss", "val_loss", "train_top1", "val_top1")
-PRETRAINING_KEYS = (
-    "loss",
-    "contrastive_top1",
-    "knn_top1",
-    "lr",
-    "effective_rank",
-    "alignment",
-    "uniformity",
-)
+PRETRAINING_KEYS = tuple(key for keys, _, _ in PRETRAINING_PANELS.values() for key in keys)
 
 
 def curve_data(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Plotted:

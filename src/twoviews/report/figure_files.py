@@ -21,6 +21,11 @@ class Plotted(NamedTuple):
     rows: Sequence[Sequence[Any]]
 
 
+def figure_paths(path: Path) -> list[Path]:
+    """The files of a figure: ``path`` + ``.png``, ``.svg`` and ``.csv``."""
+    return [path.with_name(f"{path.name}.{kind}") for kind in KINDS]
+
+
 def write_figure(figure: Figure, plotted: Plotted, path: Path) -> list[Path]:
     """Write ``path`` + ``.png``, ``.svg`` and ``.csv``, whole or not at all; drawn anew it gives the same bytes.
 
@@ -35,7 +40,7 @@ def write_figure(figure: Figure, plotted: Plotted, path: Path) -> list[Path]:
     Raises:
         ResourceError: the disk is full or read-only.
     """
-    paths = [path.with_name(f"{path.name}.{kind}") for kind in KINDS]
+    paths = figure_paths(path)
     pixels, shapes = style.png_and_svg(figure)
     write_bytes(paths[0], pixels)
     write_bytes(paths[1], shapes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,21 @@ from markupsafe import Markup
 from twoviews import __version__
 from twoviews.files import write_text
 from twoviews.report import pictures, says, tables
+from twoviews.report.again.section import again_section
 from twoviews.report.calibration.section import calibration_section
 from twoviews.report.charts import charts_section
 from twoviews.report.clusters.section import cluster_section
 from twoviews.report.confusion import classes
 from twoviews.report.confusion.section import confusion_section
-from twoviews.report.explore import explore_section
+from twoviews.report.data import ReportData
+from twoviews.report.explore.section import explore_section
 from twoviews.report.features.section import feature_section
 from twoviews.report.folds import folds_section
 from twoviews.report.health import copies
 from twoviews.report.health.section import health_section
 from twoviews.report.labels.section import label_section
 from twoviews.report.learning_words import learning_sentences
-from twoviews.report.source import STAGE_NAMES, Run, load
+from twoviews.report.source import STAGE_NAMES, Run
 from twoviews.report.style import showable
 from twoviews.report.tuning import tuning_section
 from twoviews.report.verdict import verdict
@@ -58,9 +59,17 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         DataError: ``run`` is not a folder that a run left.
         ResourceError: the page can't be written.
     """
-    found = load(run)
-    target = out or run / "report.html"
-    page, content = template(), _content(found)
+    return draw_report(ReportData.read(run), out)
+
+
+def draw_report(data: ReportData, out: Path | None = None) -> Path:
+    """Write the page of a run that was read already; otherwise as `write_report`.
+
+    Raises:
+        ResourceError: the page can't be written.
+    """
+    target = out or data.run.folder / "report.html"
+    page, content = template(), _content(data)
     # A nonce that follows from all the page says: the same folder gives the same page, and no name in it can know it.
     nonce = hashlib.sha256(page.render(**content, nonce="").encode("utf-8", "surrogatepass")).hexdigest()[:32]
     write_text(target, page.render(**content, nonce=nonce))
@@ -94,20 +103,20 @@ _PLACES = (
     ("clusters", "clusters", "Clusters"),
     ("views", "views", "Views"),
     ("counts", "data", "Data"),
-    ("settings", "again", "Do it again"),
+    ("again", "again", "Do it again"),
 )
 
 
-def _content(run: Run) -> dict[str, Any]:
+def _content(data: ReportData) -> dict[str, Any]:
     """Everything the template shows."""
+    run = data.run
     folder = run.folder.resolve()
     named = folder.parent.name if folder.name in STAGE_NAMES else folder.name
     name = str(dig(run.results, "data", "name") or dig(run.settings, "data") or named)
     pairs = copies.leak_pairs(run)
     skipped, skipped_count = tables.skipped(run)
     rows = classes.classes(run)
-    shared, settings = tables.settings(run)
-    curves = pictures.classifier_curves(run)
+    curves, where = pictures.classifier_curves(run), _where(run)
     shown = {
         "version": __version__,
         "title": f"{name}: did pretraining help?" if run.kind == "study" else f"{name}: {STAGE_NAMES[run.kind]}",
@@ -117,12 +126,12 @@ def _content(run: Run) -> dict[str, Any]:
         "verdict": verdict(run.results),
         "tiles": _tiles(run),
         "summary": _summary(run),
-        "explore": explore_section(run),
+        "explore": explore_section(data),
         "by_labels": label_section(run),
         "models": tables.models(run),
         "by_seed": tables.by_seed(run),
         "dots": pictures.dots(run),
-        "where": _where(run),
+        "where": where,
         "folds": folds_section(run),
         "tuning": tuning_section(run),
         "seeds": run.seeds,
@@ -135,12 +144,12 @@ def _content(run: Run) -> dict[str, Any]:
         "jumps": says.jumps_says(run.stages.values()),
         "confusion": confusion_section(run, rows),
         "classes": classes.class_table(rows),
-        "features": feature_section(run),
+        "features": feature_section(data),
         "stage_pictures": _stage_pictures(run),
-        "clusters": cluster_section(run),
+        "clusters": cluster_section(data),
         "views": view_section(run),
-        "calibration": calibration_section(run),
-        "health": health_section(run),
+        "calibration": calibration_section(data),
+        "health": health_section(data),
         "counts": tables.counts(run),
         "exact_copies": copies.exact_copies_sentence(run),
         "leaks": tables.leaks(run),
@@ -150,12 +159,8 @@ def _content(run: Run) -> dict[str, Any]:
         "skipped": skipped,
         "skipped_count": skipped_count,
         "notes": [str(note) for note in items(run.data.get("notes"))],
-        "shared_settings": shared,
-        "settings": settings,
-        "environment": tables.environment(run),
-        "times": tables.times(run),
+        "again": again_section(run, where),
         "started": str(run.environment.get("started") or ""),
-        "commands": _commands(run),
         # Last, because reading the other files may add to it.
         "problems": list(dict.fromkeys(run.problems)),
         "count": count,
@@ -217,30 +222,3 @@ def _where(run: Run) -> str:
     if answer is None or run.kind != "study":
         return ""
     return {"helped": "finetune", "hurt": "supervised"}.get(answer.kind, "")
-
-
-def _path(run: Run) -> str:
-    """The run folder as a command takes it, without the folders above the one commands run in."""
-    folder = run.folder.resolve()
-    try:
-        return folder.relative_to(Path.cwd()).as_posix() or "."
-    except ValueError:
-        return folder.name
-
-
-def _commands(run: Run) -> list[tuple[str, str]]:
-    """Commands to do it again, each with what it is for."""
-    path = _path(run)
-    commands = []
-    if run.environment.get("command"):
-        commands.append((str(run.environment["command"]), "as it was run"))
-    if run.settings:
-        command = "study" if run.kind == "study" else run.kind
-        settings = shlex.quote(f"{path}/settings.yaml")
-        commands.append((f"twoviews {command} --config {settings} --new", "every setting as it was resolved"))
-    commands.append((f"twoviews report {shlex.quote(path)}", "this page"))
-    where = _where(run)
-    if where:
-        stage = f"{path}/{run.seeds[0]}/{where}" if run.seeds else f"{path}/{where}"
-        commands.append((f"twoviews predict {shlex.quote(stage)} FOLDER", "classes of your own images"))
-    return commands

@@ -50,18 +50,15 @@ def atlas(sheet: Sheet, rows: Sequence[int], most_bytes: int) -> Atlas | None:
     known = sorted({row for row in rows if sheet.places[row] >= 0})
     if not known:
         return None
-    with Image.open(io.BytesIO(sheet.webp), formats=["WEBP"]) as image:
-        whole = np.asarray(image.convert("RGB"))
     size, step = sheet.size, sheet.size + 2 * EDGE
     columns = max(1, round(len(known) ** 0.5))
     lines = -(-len(known) // columns)
     grid = np.zeros((lines * step, columns * step, 3), dtype=np.uint8)
     places = {}
-    for new, row in enumerate(known):
-        down, right = divmod(int(sheet.places[row]), sheet.columns)
+    rim = ((EDGE, EDGE), (EDGE, EDGE), (0, 0))
+    for new, (row, picture) in enumerate(zip(known, sheet.take(np.array(known)).pictures(), strict=True)):
+        assert picture is not None
         y, x = divmod(new, columns)
-        picture = whole[down * size : (down + 1) * size, right * size : (right + 1) * size]
-        rim = ((EDGE, EDGE), (EDGE, EDGE), (0, 0))
         grid[y * step : (y + 1) * step, x * step : (x + 1) * step] = np.pad(picture, rim, mode="edge")
         places[row] = (x, y)
     for quality in QUALITIES:

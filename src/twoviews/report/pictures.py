@@ -16,7 +16,7 @@ from PIL import Image
 
 from twoviews.report import figures, style, words
 from twoviews.report.source import STAGE_NAMES, Run
-from twoviews.report.words import dig, number, percent
+from twoviews.report.words import COMPARED, dig, number, percent
 
 _LARGEST_PICTURE = 4_000_000
 
@@ -127,7 +127,7 @@ def pretraining_curves(run: Run) -> list[Picture]:
 
 def confusions(run: Run) -> tuple[list[Picture], Picture | None]:
     """Confusion matrices of the models compared, and the difference of the two."""
-    shown = [(name, table) for name in ("supervised", "finetuned") if (table := confusion(run, name)) is not None]
+    shown = [(name, table) for name in COMPARED if (table := confusion(run, name)) is not None]
     names = run.class_names
     pictures = [
         embed(

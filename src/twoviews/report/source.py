@@ -6,16 +6,15 @@ import csv
 import re
 import zipfile
 from dataclasses import dataclass, field
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from twoviews.errors import DataError
-from twoviews.files import finite, read_json, read_json_lines, safe_cell
+from twoviews.files import finite, read_json, read_json_lines
+from twoviews.report.image_index import Index, Maps, numbered
 from twoviews.report.words import dig, items, number
 
 STAGES = ("supervised", "pretrain", "features", "finetune", "test")
@@ -34,6 +33,11 @@ _SEED = re.compile(r"seed(\d+)")
 _MOST_STATES = 8
 
 
+def is_part(name: str) -> bool:
+    """Whether a folder of this name is part of a study: a seed, a smaller label budget or a fold."""
+    return bool(_PART.fullmatch(name) or _SEED.fullmatch(name))
+
+
 @dataclass
 class Stage:
     """One stage's folder: its rows an epoch and what it wrote when it was done."""
@@ -43,17 +47,6 @@ class Stage:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     timing: list[dict[str, Any]] = field(default_factory=list)
     results: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Maps:
-    """Coordinates of images on several maps, with the class, id and split of each image."""
-
-    points: dict[str, NDArray[np.float64]]
-    labels: NDArray[np.int64]
-    class_names: list[str]
-    ids: list[str]
-    splits: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -70,6 +63,7 @@ class Run:
     seeds: list[str]
     unfinished: list[str]
     problems: list[str]
+    _indexes: dict[str, Index] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def shown(self) -> str:
@@ -89,17 +83,24 @@ class Run:
                 return [str(dig(row, "class")) for row in rows]
         return []
 
-    def maps(self, stage: str, labelled: bool = False) -> Maps | None:
+    def index(self, stage: str) -> Index:
+        """The images that a stage lists, read once; none where it is missing. Of ``test`` they may be of any split."""
+        if stage not in self._indexes:
+            rows = self.table(self.stages[stage].folder / "index.csv") if stage in self.stages else []
+            # Test stages of before `--map-splits` drew test images alone and didn't say so.
+            splits = [row.get("split") or ("test" if stage == "test" else "") for row in rows]
+            ids, files, labels = ([row.get(key) or "" for row in rows] for key in ("id", "file", "label"))
+            self._indexes[stage] = Index(ids, splits, files, labels)
+        return self._indexes[stage]
+
+    def maps(self, stage: str) -> Maps | None:
         """The maps of ``features`` or ``test``; None where a file is missing or they don't fit together.
 
-        Args:
-            labelled: of ``test`` also the images of training and validation, where they are on the maps; they come
-                after the test images.
+        Those of ``test`` may show images of training and validation too, after the test images.
         """
         if stage not in self.stages:
             return None
-        folder = self.stages[stage].folder
-        rows = self.table(folder / "index.csv")
+        folder, index = self.stages[stage].folder, self.index(stage)
         try:
             with np.load(folder / "maps.npz", allow_pickle=False) as archive:
                 points = {name: np.asarray(archive[name], dtype=np.float64) for name in archive.files}
@@ -108,19 +109,11 @@ class Run:
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             self.problems.append(f"{stage}/maps.npz can't be read ({error})")
             return None
-        fitting = {name: places for name, places in points.items() if places.shape == (len(rows), 2)}
+        fitting = {name: places for name, places in points.items() if places.shape == (len(index), 2)}
         if len(fitting) < len(points):
             self.problems.append(f"{stage}/maps.npz and {stage}/index.csv have different numbers of rows")
-        names = self.class_names or sorted({row.get("label", "") for row in rows})
-        places = {safe_cell(name): i for i, name in enumerate(names)}
-        labels = np.array([places.get(row.get("label", ""), -1) for row in rows], dtype=np.int64)
-        splits = [row.get("split") or stage for row in rows]
-        shown = [stage != "test" or labelled or split == "test" for split in splits]
-        ids = [row.get("id", "") for row in rows]
-        if not all(shown):
-            fitting = {name: places[shown] for name, places in fitting.items()}
-            labels, ids, splits = labels[shown], list(compress(ids, shown)), ["test"] * sum(shown)
-        return Maps(fitting, labels, names, ids, splits) if fitting else None
+        names = self.class_names or sorted(set(index.labels))
+        return Maps(fitting, numbered(index.labels, names), names, index) if fitting else None
 
     def table(self, path: Path) -> list[dict[str, str]]:
         """Rows of a CSV file; none where it is missing."""
@@ -242,10 +235,10 @@ def _state(stage: Stage, settings: dict[str, Any]) -> str:
 def _unfinished(folder: Path, bases: list[Path], settings: dict[str, Any]) -> list[str]:
     """The stages of a study without a result, each with how far it got; of parts that were begun, the first one."""
     states = []
-    is_part = bool(_PART.fullmatch(folder.name) or _SEED.fullmatch(folder.name))
+    is_whole = not is_part(folder.name)
     for base in bases:
         seed = f"{base.name}/" if _SEED.fullmatch(base.name) and base != folder else ""
-        own_pretraining = (base == bases[0] and not is_part) or bool(settings.get("pretrain_seeds"))
+        own_pretraining = (base == bases[0] and is_whole) or bool(settings.get("pretrain_seeds"))
         states += [seed + state for state in _open_stages(base, settings, own_pretraining)]
         for part in sorted((path for path in base.glob("*-*") if _PART.fullmatch(path.name)), key=_part):
             states += [f"{seed}{part.name}/{state}" for state in _open_stages(part, settings, False)[:1]]
@@ -254,7 +247,7 @@ def _unfinished(folder: Path, bases: list[Path], settings: dict[str, Any]) -> li
     states += [name for name in expected if not (folder / name).is_dir()]
     if len(states) > _MOST_STATES:
         states[_MOST_STATES - 1 :] = [f"{len(states) - _MOST_STATES + 1} more stages"]
-    return states or ([] if is_part else ["the study's own results.json"])
+    return states or (["the study's own results.json"] if is_whole else [])
 
 
 def _open_stages(base: Path, settings: dict[str, Any], own_pretraining: bool) -> list[str]:

@@ -10,49 +10,54 @@ from matplotlib.figure import Figure
 
 from twoviews.report.calibration.section import reliability_figure, reliability_table
 from twoviews.report.confusion.figure import confusion_difference, confusion_matrix
+from twoviews.report.data import ReportData
 from twoviews.report.features import maps
+from twoviews.report.features.section import UMAP_MODELS
 from twoviews.report.features.tables import k_curves
 from twoviews.report.figure_data import dots_data, map_data, matrix_data
 from twoviews.report.figure_files import Plotted, write_figure
 from twoviews.report.figures import accuracy_dots
 from twoviews.report.folds import folds_data, folds_of, folds_plot
+from twoviews.report.image_index import Maps
 from twoviews.report.labels.curve import label_curve, label_curve_data
 from twoviews.report.labels.points import label_points
+from twoviews.report.map_kinds import MAP_NAMES
 from twoviews.report.pictures import confusion
-from twoviews.report.source import Run, load
-from twoviews.report.words import backbone_name, dig, items, model_name
+from twoviews.report.source import Run
+from twoviews.report.words import COMPARED, backbone_name, dig, items, model_name
 
 Made = tuple[str, Figure, Plotted]
 
-_MAP_NAMES = {"pca": "PCA", "tsne": "t-SNE"}
 # Of the feature check only the maps that its own logs lack, of the test those that the page shows.
-_MAPS = {"features": ("random_init_pca", "random_init_tsne"), "test": ("supervised_tsne", "finetuned_tsne")}
+_MAPS = {
+    "features": ("random_init_pca", "random_init_tsne"),
+    "test": ("supervised_tsne", "finetuned_tsne", *(f"{model}_umap" for model in UMAP_MODELS)),
+}
 _IMAGES = {"features": "training and validation images", "test": "test images"}
 
 
-def write_study_figures(folder: Path) -> list[Path]:
+def write_study_figures(data: ReportData) -> list[Path]:
     """Write each figure that this study has into its ``logs``, as PNG, SVG and CSV; of several seeds the one shown.
 
     Args:
-        folder: of a finished study.
+        data: of a finished study.
 
     Returns:
         the files written.
 
     Raises:
-        DataError: ``folder`` is not a folder that a run left.
         ResourceError: the disk is full or read-only.
     """
-    found = load(folder)
     return [
         path
-        for name, figure, plotted in _figures(found)
-        for path in write_figure(figure, plotted, folder / "logs" / name)
+        for name, figure, plotted in _figures(data)
+        for path in write_figure(figure, plotted, data.run.folder / "logs" / name)
     ]
 
 
-def _figures(run: Run) -> Iterator[Made]:
+def _figures(data: ReportData) -> Iterator[Made]:
     """Name, figure and data of each, one after another, so that only one is held at a time."""
+    run = data.run
     models = dig(run.results, "models") or {}
     if (dots := dots_data(models)).rows:
         yield "accuracy", accuracy_dots(models), dots
@@ -61,13 +66,14 @@ def _figures(run: Run) -> Iterator[Made]:
     if folds := folds_of(run.results):
         yield "folds", folds_plot(folds), folds_data(folds)
     yield from _confusions(run)
-    diagram, bins = reliability_figure(run), reliability_table(run)
+    diagram, bins = reliability_figure(data), reliability_table(data)
     if diagram is not None and bins is not None:
         yield "reliability", diagram, Plotted(*bins)
     for curve in k_curves(dig(run.results, "features")):
         yield f"kmeans_{curve.key}", curve.figure, Plotted(["k", curve.key], curve.points)
-    for stage in _MAPS:
-        yield from _maps(run, stage)
+    for stage, found in (("features", data.checked_maps), ("test", data.tested_maps)):
+        if found is not None:
+            yield from _maps(found, stage)
 
 
 def _confusions(run: Run) -> Iterator[Made]:
@@ -75,7 +81,7 @@ def _confusions(run: Run) -> Iterator[Made]:
     if len(items(run.results.get("seeds"))) < 2:
         return
     tables = {}
-    for model in ("supervised", "finetuned"):
+    for model in COMPARED:
         counts = confusion(run, model)
         if counts is not None:
             tables[model] = counts.astype(np.int64)
@@ -88,13 +94,15 @@ def _confusions(run: Run) -> Iterator[Made]:
         yield "confusion_difference", change, data
 
 
-def _maps(run: Run, stage: str) -> Iterator[Made]:
-    found = run.maps(stage)
-    for name in _MAPS[stage] if found is not None else ():
-        assert found is not None
+def _maps(found: Maps, stage: str) -> Iterator[Made]:
+    for name in _MAPS[stage]:
         points = found.points.get(name)
         if points is not None:
             model, _, kind = name.rpartition("_")
-            title = f"{_MAP_NAMES[kind]} of {_IMAGES[stage]}, {backbone_name(model).lower()}"
+            title = f"{MAP_NAMES[kind]} of {_IMAGES[stage]}, {backbone_name(model).lower()}"
             figure = maps.scatter_map(points, found.labels, found.class_names, title)
-            yield f"{stage}_{kind}_{model}", figure, map_data(points, found.labels, found.class_names, id=found.ids)
+            yield (
+                f"{stage}_{kind}_{model}",
+                figure,
+                map_data(points, found.labels, found.class_names, id=found.index.ids),
+            )

@@ -1,21 +1,19 @@
-"""The page's tables: models, features, data, settings, times."""
+"""The page's tables: models, features, data."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from twoviews.report.pictures import confusion
-from twoviews.report.source import STAGE_NAMES, STAGES, Run
+from twoviews.report.source import Run
 from twoviews.report.words import (
     NONE,
     bare_p,
     count,
     decimal,
     dig,
-    duration,
     items,
     joined,
     model_name,
@@ -176,77 +174,3 @@ def _files(rows: Any, columns: Mapping[str, str], listed_in: str) -> Table | Non
 
 def _mappings(rows: Any) -> list[Mapping[str, Any]]:
     return [row for row in items(rows) if isinstance(row, Mapping)]
-
-
-def settings(run: Run) -> tuple[Table | None, Table | None]:
-    """Settings that all stages share, and those of each stage side by side."""
-    common, stages = {}, {}
-    for key, value in run.settings.items():
-        if isinstance(value, Mapping):
-            stages[str(key)] = value
-        else:
-            common[str(key)] = value
-    shared = Table(["Setting", "Value"], [[key, plain(value)] for key, value in common.items()], is_numeric=False)
-    keys = list(dict.fromkeys(str(key) for values in stages.values() for key in values))
-    rows = [[key, *(_setting(values, key) for values in stages.values())] for key in keys]
-    each = Table(["Setting", *stages], rows, is_numeric=False)
-    return shared if common else None, each if rows else None
-
-
-def _setting(values: Mapping[str, Any], key: str) -> str:
-    if key not in values:
-        return ""
-    value = values[key]
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {plain(part)}" for name, part in value.items())
-    return plain(value)
-
-
-def times(run: Run) -> Table | None:
-    """How long each stage took, and how fast it went."""
-    rows = []
-    for name in STAGES:
-        timing = run.stages[name].timing if name in run.stages else []
-        seconds = number(dig(run.results, "seconds", name))
-        measured = [value for row in timing if (value := number(row.get("seconds"))) is not None]
-        if seconds is None and measured:
-            seconds = sum(measured)
-        rates = [value for row in timing if (value := number(row.get("images_per_second"))) is not None]
-        rate = statistics.median(rates) if rates else None
-        if name == "pretrain":
-            rate = number(dig(run.results, "speed", "pretrain_images_per_second")) or rate
-        if seconds is not None or rate is not None:
-            epochs = str(len(run.stages[name].metrics)) if name in run.stages and run.stages[name].metrics else ""
-            rows.append([STAGE_NAMES[name], epochs, duration(seconds), count(rate) if rate else ""])
-    found = dig(run.results, "seconds")
-    for name, spent in found.items() if isinstance(found, Mapping) else ():
-        if name not in (*STAGES, "total") and number(spent) is not None:
-            rows.append([str(name).replace("_", " "), "", duration(spent), ""])
-    total = number(dig(run.results, "seconds", "total"))
-    if total is not None:
-        rows.append(["All", "", duration(total), ""])
-    return (
-        Table(
-            ["Stage", "Epochs", "Time", "Images/s"],
-            rows,
-            "Images/s of pretraining as the run reports it, of other stages the median of the epochs.",
-        )
-        if rows
-        else None
-    )
-
-
-def environment(run: Run) -> Table | None:
-    """Versions and machine, as ``environment.json`` lists them."""
-    rows = [
-        [key, plain(value)]
-        for key, value in run.environment.items()
-        if key not in ("machine", "command", "started") and isinstance(value, (str, int, float))
-    ]
-    machine = dig(run.environment, "machine")
-    units = {"memory_gb": ("memory", " GB")}
-    for key, value in machine.items() if isinstance(machine, Mapping) else ():
-        if isinstance(value, (str, int, float)):
-            name, unit = units.get(key, (key, ""))
-            rows.append([name, plain(value) + unit])
-    return Table(["", ""], rows, is_numeric=False) if rows else None

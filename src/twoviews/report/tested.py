@@ -1,4 +1,4 @@
-"""What a test stage said of every test image: predictions.csv, and the small pictures of those on its maps."""
+"""What a test stage said of every test image: predictions.csv."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from twoviews.files import safe_cell
-from twoviews.report.explore.gather import Images
+from twoviews.report.image_index import fraction, numbered
 from twoviews.report.source import Run
 
 UNTRAINED = "random_init_linear_probe"
@@ -59,39 +58,14 @@ def read_tested(run: Run) -> Tested | None:
     if not rows:
         return None
     names = run.class_names or sorted({row.get("label") or "" for row in rows})
-    numbers = class_numbers(names)
     models = {
-        column.removesuffix("_confidence"): Answers(
-            np.array([numbers.get(row.get(column.removesuffix("_confidence")) or "", -1) for row in rows]),
-            np.array([_probability(row.get(column)) for row in rows]),
+        model: Answers(
+            numbered((row.get(model) for row in rows), names),
+            np.array([fraction(row.get(f"{model}_confidence")) for row in rows]),
         )
-        for column in rows[0]
-        if column and column.endswith("_confidence") and column.removesuffix("_confidence") in rows[0]
+        for model in rows[0]
+        if f"{model}_confidence" in rows[0]
     }
-    labels = np.array([numbers.get(row.get("label") or "", -1) for row in rows])
+    labels = numbered((row.get("label") for row in rows), names)
     ids, files = ([row.get(key) or "" for row in rows] for key in ("id", "file"))
     return Tested(ids, files, labels, names, models) if models else None
-
-
-def class_numbers(names: list[str]) -> dict[str, int]:
-    """The number of each class by its name as CSV files have it."""
-    return {safe_cell(name): i for i, name in enumerate(names)}
-
-
-def rows_by_id(run: Run, images: Images) -> dict[str, int]:
-    """Of each test image on the maps its row of ``images``, by id; ids of training images are counted on their own."""
-    index = run.table(run.stages["test"].folder / "index.csv")
-    ids = [row.get("id") or "" for row in index if (row.get("split") or "test") == "test"]
-    rows = images.test_rows.tolist()
-    if len(ids) != len(rows):
-        run.problems.append("test/index.csv doesn't fit the images on the maps")
-        return {}
-    return dict(zip(ids, rows, strict=True))
-
-
-def _probability(text: str | None) -> float:
-    try:
-        found = float(text or "nan")
-    except ValueError:
-        return float("nan")
-    return found if 0 <= found <= 1 else float("nan")

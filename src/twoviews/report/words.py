@@ -18,6 +18,9 @@ MODEL_NAMES = {
     "imagenet_finetuned": "ImageNet weights, fine-tuned",
 }
 
+COMPARED = ("supervised", "finetuned")
+"""The two models that a study is about, the baseline first."""
+
 # Where a column's head has to be short.
 _SHORT_NAMES = {
     "supervised": "Baseline",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from twoviews.errors import CheckpointError, SettingsError
+from twoviews.report.source import is_part
 
 OUTPUT = Path("output")
-
-# A study's seeds, smaller budgets and folds, which hold stages as it does.
-_PART = re.compile(r"seed\d+|(labels|fold)-\S+")
 
 
 def newest_run(pattern: str, what: str, *, up: int = 0, root: Path = OUTPUT) -> Path:
@@ -37,7 +34,7 @@ def newest_study(pattern: str, what: str) -> Path:
         SettingsError: there is none.
     """
     found = newest_run(pattern, what)
-    while _PART.fullmatch(found.name):
+    while is_part(found.name):
         found = found.parent
     return found
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from twoviews.errors import SettingsError
 from twoviews.files import write_atomically
-from twoviews.stages.map_pictures import pictures
-from twoviews.stages.map_table import MapTable
+from twoviews.stages.map_table import MapTable, whole_text
 
 
 def write_parquet(table: MapTable, out: Path, *, with_features: bool = False) -> Path:
@@ -35,9 +35,9 @@ def write_parquet(table: MapTable, out: Path, *, with_features: bool = False) ->
             "--to parquet needs pyarrow, which is not installed: pip install 'twoviews[parquet]'"
         ) from error
     columns: dict[str, Any] = {
-        "id": arrow.array([int(one) if one.isdecimal() else -1 for one in table.ids], arrow.int64()),
-        "split": _texts(arrow, table.splits),
-        "file": _texts(arrow, table.files),
+        "id": arrow.array([int(one) if one.isdecimal() else -1 for one in table.index.ids], arrow.int64()),
+        "split": _texts(arrow, table.index.splits),
+        "file": _texts(arrow, table.index.files),
         "label": _texts(arrow, table.labels),
     }
     for model, said in table.predictions.items():
@@ -64,20 +64,19 @@ def write_parquet(table: MapTable, out: Path, *, with_features: bool = False) ->
 
 
 def _texts(arrow: Any, values: list[str]) -> Any:
-    """Text, none where it is empty; bytes of a file's name that are no text as �."""
-    plain = [one.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace") or None for one in values]
-    return arrow.array(plain, arrow.string())
+    """Text, none where it is empty."""
+    return arrow.array([whole_text(one) or None for one in values], arrow.string())
 
 
 def _images(table: MapTable) -> list[dict[str, Any] | None]:
     """Each picture as a file in itself, in the form that data sets of images have in Parquet."""
     assert table.sheet is not None
     found: list[dict[str, Any] | None] = []
-    for one, picture in zip(table.ids, pictures(table.sheet), strict=True):
+    for one, picture in zip(table.index.ids, table.sheet.pictures(), strict=True):
         if picture is None:
             found.append(None)
             continue
         stream = io.BytesIO()
-        picture.save(stream, "JPEG", quality=90)
+        Image.fromarray(picture).save(stream, "JPEG", quality=90)
         found.append({"bytes": stream.getvalue(), "path": f"{one}.jpg"})
     return found

@@ -13,8 +13,7 @@ from PIL import Image
 
 from twoviews.errors import DataError
 from twoviews.files import write_atomically, write_text
-from twoviews.stages.map_pictures import pictures
-from twoviews.stages.map_table import MapTable
+from twoviews.stages.map_table import MapTable, whole_text
 
 MOST_SIDE = 8192
 """Pixels; the projector refuses a larger sheet of pictures."""
@@ -65,7 +64,7 @@ def _metadata(table: MapTable) -> Iterator[list[object]]:
         header += [model, f"{model}_confidence", f"{model}_right"]
     yield [*header, *(f"{name}_cluster" for name in table.clusters)]
     for i, label in enumerate(table.labels):
-        row: list[object] = [label, table.files[i], table.splits[i], table.ids[i]]
+        row: list[object] = [label, table.index.files[i], table.index.splits[i], table.index.ids[i]]
         for model in models:
             said, sure = table.predictions[model][i], table.confidences[model][i]
             right = "" if not said else "right" if said == label else "wrong"
@@ -74,9 +73,8 @@ def _metadata(table: MapTable) -> Iterator[list[object]]:
 
 
 def _cell(value: object) -> str:
-    """Text that stays in its cell: control characters as their escapes; bytes that are no text as �."""
-    text = str(value).encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    """Text that stays in its cell: control characters as their escapes."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], whole_text(str(value)))
 
 
 def _write_sprite(table: MapTable, path: Path) -> int:
@@ -86,8 +84,9 @@ def _write_sprite(table: MapTable, path: Path) -> int:
     columns = int(np.ceil(len(table) ** 0.5))
     side = max(1, min(table.sheet.size, MOST_SIDE // columns))
     sprite = Image.new("RGB", (columns * side, columns * side))
-    for i, picture in enumerate(pictures(table.sheet)):
-        if picture is not None:
+    for i, cut in enumerate(table.sheet.pictures()):
+        if cut is not None:
+            picture = Image.fromarray(cut)
             small = picture if picture.width == side else picture.resize((side, side), Image.Resampling.LANCZOS)
             sprite.paste(small, (i % columns * side, i // columns * side))
     write_atomically(path, lambda stream: sprite.save(stream, "PNG"))

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from twoviews.errors import DataError
 from twoviews.files import safe_cell
+from twoviews.report.explore.image_features import in_order, labelled_features, tested_features
 from twoviews.report.explore.sheet import Sheet, picture_id, read_sheet
+from twoviews.report.image_index import Index, fraction
 from twoviews.report.source import load
 
 # SimCLR's first: what is asked about.
@@ -26,7 +28,8 @@ class MapTable:
     Attributes:
         folder: of the test stage.
         backbones: whose features or maps there are, SimCLR's first.
-        ids, splits, files, labels: as in ``index.csv``; a label is the class name as the user wrote it.
+        index: as ``index.csv`` has them.
+        labels: the class name of each as the user wrote it.
         predictions: of each model the class names, "" where it made none.
         confidences: of each model the probability of the predicted class, NaN where unknown.
         points: ``<backbone>_<kind>`` → N×2 float32.
@@ -36,9 +39,7 @@ class MapTable:
 
     folder: Path
     backbones: list[str]
-    ids: list[str]
-    splits: list[str]
-    files: list[str]
+    index: Index
     labels: list[str]
     predictions: dict[str, list[str]]
     confidences: dict[str, npt.NDArray[np.float32]]
@@ -47,7 +48,7 @@ class MapTable:
     sheet: Sheet | None
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.index)
 
     def features(self, backbone: str) -> npt.NDArray[Any] | None:
         """N×D of any float type; None where the run holds none.
@@ -55,28 +56,20 @@ class MapTable:
         Raises:
             DataError: a file is damaged, holds a number that isn't finite, or does not fit the index.
         """
-        path = self.folder / f"features-{backbone}.npy"
-        if not path.exists():
+        path, labelled = self.folder / f"features-{backbone}.npy", None
+        try:
+            tested = _finite(tested_features(path, self.index))
+        except FileNotFoundError:
             return None
-        tested = [one for one, split in zip(self.ids, self.splits, strict=True) if split == "test"]
-        found = _matrix(path)
-        if len(found) != len(tested):
-            # The file may hold all test images, which their ids count, where the maps show a part of them.
-            rows = [int(one) if one.isdecimal() else -1 for one in tested]
-            if min(rows, default=0) < 0 or max(rows, default=0) >= len(found):
-                raise _damaged(path, f"it has {len(found):,} rows for {len(tested):,} test images of index.csv")
-            found = found[rows]
-        if len(tested) == len(self):
-            return found
-        # Training and validation images have a file of their own, in the order of the index.
-        path = self.folder / f"train_features-{backbone}.npy"
-        more = _matrix(path)
-        if more.shape != (len(self) - len(tested), found.shape[1]):
-            raise _damaged(path, "it does not fit index.csv")
-        whole = np.empty((len(self), found.shape[1]), dtype=found.dtype)
-        is_test = np.array(self.splits) == "test"
-        whole[is_test], whole[~is_test] = found, more
-        return whole
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+        if not self.index.is_test.all():
+            path = self.folder / f"train_features-{backbone}.npy"
+            try:
+                labelled = _finite(labelled_features(path, self.index, tested.shape[1]))
+            except (OSError, ValueError) as error:
+                raise _damaged(path, error) from error
+        return in_order(self.index, tested, labelled)
 
 
 def read_map_table(run: Path, backbone: str = "all") -> MapTable:
@@ -94,8 +87,8 @@ def read_map_table(run: Path, backbone: str = "all") -> MapTable:
     if stage is None:
         raise DataError(f"{run} has no test stage, which draws the maps: name a study or a test run that is finished.")
     folder = stage.folder
-    index = found.table(folder / "index.csv")
-    if not index:
+    index = found.index("test")
+    if not len(index):
         raise DataError(f"{folder}/index.csv lists no images: the test is not finished, or was run with --no-maps.")
     points = _arrays(folder / "maps.npz", (len(index), 2))
     there = {name.rpartition("_")[0] for name in points}
@@ -104,17 +97,13 @@ def read_map_table(run: Path, backbone: str = "all") -> MapTable:
     if not backbones:
         raise DataError(f"{folder} holds neither maps nor features of {backbone}; it has {_listed(there)}.")
     clusters = _arrays(folder / "clusters.npz", (len(index),))
-    ids = [row.get("id") or "" for row in index]
-    splits = [row.get("split") or "test" for row in index]
     names = {str(safe_cell(name)): name for name in found.class_names}
-    predictions, confidences = _predictions(found.table(folder / "predictions.csv"), ids, splits, names)
+    predictions, confidences = _predictions(found.table(folder / "predictions.csv"), index, names)
     return MapTable(
         folder=folder,
         backbones=backbones,
-        ids=ids,
-        splits=splits,
-        files=[row.get("file") or "" for row in index],
-        labels=[names.get(label := row.get("label") or "", label) for row in index],
+        index=index,
+        labels=[names.get(label, label) for label in index.labels],
         predictions=predictions,
         confidences=confidences,
         points={
@@ -124,39 +113,25 @@ def read_map_table(run: Path, backbone: str = "all") -> MapTable:
             if name.rpartition("_")[0] == one
         },
         clusters={name: clusters[name].astype(np.int16) for name in backbones if name in clusters},
-        sheet=read_sheet(folder, [str(picture_id(*one)) for one in zip(splits, ids, strict=True)], []),
+        sheet=read_sheet(folder, [str(picture_id(*one)) for one in zip(index.splits, index.ids, strict=True)], []),
     )
 
 
 def _predictions(
-    rows: list[dict[str, str]], ids: list[str], splits: list[str], names: dict[str, str]
+    rows: list[dict[str, str]], index: Index, names: dict[str, str]
 ) -> tuple[dict[str, list[str]], dict[str, npt.NDArray[np.float32]]]:
     """Of each model of ``predictions.csv``, what it says of the images of the index; only test images have that."""
     by_id = {row.get("id"): row for row in rows}
-    mine = [by_id.get(one, {}) if split == "test" else {} for one, split in zip(ids, splits, strict=True)]
+    mine = [by_id.get(one, {}) if is_test else {} for one, is_test in zip(index.ids, index.is_test, strict=True)]
     models = [key for key in (rows[0] if rows else {}) if f"{key}_confidence" in rows[0]]
     said = {model: [names.get(cell := row.get(model) or "", cell) for row in mine] for model in models}
-    sure = {model: np.array([_number(row.get(f"{model}_confidence")) for row in mine], np.float32) for model in models}
+    sure = {model: np.array([fraction(row.get(f"{model}_confidence")) for row in mine], np.float32) for model in models}
     return said, sure
 
 
-def _number(text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return float("nan")
-
-
-def _matrix(path: Path) -> npt.NDArray[Any]:
-    """Rows of finite floating numbers."""
-    try:
-        found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    if found.ndim != 2 or found.dtype.kind != "f":
-        raise _damaged(path, "it holds no features")
+def _finite(found: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if not np.isfinite(found).all():
-        raise _damaged(path, "a number in it is not finite")
+        raise ValueError("a number in it is not finite")
     return found
 
 
@@ -177,6 +152,11 @@ def _arrays(path: Path, shape: tuple[int, ...]) -> dict[str, npt.NDArray[Any]]:
 def _damaged(path: Path, why: object) -> DataError:
     said = " ".join(str(why).split())
     return DataError(f"{path} can't be used ({said}): test the run again, `twoviews test RUN --new`.")
+
+
+def whole_text(text: str) -> str:
+    """Text that any program reads: bytes of a file's name that are no text as �."""
+    return text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
 
 
 def _listed(names: set[str]) -> str:

@@ -82,7 +82,8 @@ class Engine:
         precision: float32, bf16 or fp16.
         rank, world_size: this process's number, and how many there are.
         repeats: whether the same start ends with the same bits, as on a CPU; on a GPU, with ``--deterministic``.
-        can_record: whether steps can be recorded and played back (``cuda_graph.py``): on one GPU, without fp16's scaler.
+        can_record: whether steps can be recorded and played back (``cuda_graph.py``): on one GPU, without fp16's
+            scaler.
     """
 
     def __init__(self, settings: RunSettings) -> None:

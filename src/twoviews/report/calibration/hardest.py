@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from twoviews.report.explore.sheet import Sheet
 from twoviews.report.picture_grid import MOST_CELLS, Grid, Words, grid
 from twoviews.report.tested import UNTRAINED, Tested
-from twoviews.report.words import count, percent, short_name
+from twoviews.report.words import COMPARED, count, percent, short_name
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def hardest(tested: Tested, sheet: Sheet | None, rows: dict[str, int]) -> Hardes
         return None
     shown = found[:MOST_CELLS].tolist()
     # The two that the page compares speak under each picture; where a run has neither, its first two.
-    speaking: list[str] = [name for name in ("finetuned", "supervised") if name in models] or models[:2]
+    speaking: list[str] = [name for name in reversed(COMPARED) if name in models] or models[:2]
     said = [Words(tested.files[i], _lines(tested, i, speaking)) for i in shown]
     who = f"All {len(models)} trained models get" if len(models) > 1 else f"{short_name(models[0])} gets"
     each = f"{who} {count(len(found))} of {count(len(tested.files))} test images wrong"

@@ -10,15 +10,14 @@ from matplotlib.figure import Figure
 
 from twoviews.report.calibration import figure as calibration_figure
 from twoviews.report.calibration.hardest import Hardest, hardest
-from twoviews.report.calibration.reliability import BINS, Reliability, reliability
-from twoviews.report.explore.gather import gather
+from twoviews.report.calibration.reliability import BINS, Reliability
+from twoviews.report.data import ReportData
 from twoviews.report.pictures import Picture, embed
 from twoviews.report.source import Run
 from twoviews.report.tables import Table
-from twoviews.report.tested import Tested, read_tested, rows_by_id
-from twoviews.report.words import MODEL_NAMES, count, decimal, dig, model_name, number, percent, signed
+from twoviews.report.tested import Tested
+from twoviews.report.words import COMPARED, count, decimal, dig, model_name, number, percent, signed
 
-COMPARED = ("supervised", "finetuned")
 SURE = 0.9
 """Answers at least so sure get a sentence of their own."""
 
@@ -44,14 +43,12 @@ class CalibrationSection:
     hardest: Hardest | None
 
 
-def calibration_section(run: Run) -> CalibrationSection | None:
+def calibration_section(data: ReportData) -> CalibrationSection | None:
     """Confidence against accuracy of every model of a test stage; None where there is none."""
-    tested = read_tested(run)
-    found = _reliabilities(tested)
+    run, tested, found, images = data.run, data.tested, data.reliabilities, data.images
     if tested is None or not found:
         return None
     compared = _compared(found)
-    images = gather(run)
     return CalibrationSection(
         says=[_says(tested, name, found[name]) for name in reversed(compared)],
         pictures=[
@@ -62,21 +59,21 @@ def calibration_section(run: Run) -> CalibrationSection | None:
         ],
         table=_table(run, found),
         shown=run.shown,
-        hardest=hardest(tested, images.sheet, rows_by_id(run, images)) if images else hardest(tested, None, {}),
+        hardest=hardest(tested, images.sheet, images.row_of) if images else hardest(tested, None, {}),
     )
 
 
-def reliability_figure(run: Run) -> Figure | None:
+def reliability_figure(data: ReportData) -> Figure | None:
     """The diagrams of the models compared, side by side, to be written to a file; None without predictions."""
-    found = _reliabilities(read_tested(run))
+    found = data.reliabilities
     return calibration_figure.reliability_diagram([(name, found[name]) for name in _compared(found)]) if found else None
 
 
-def reliability_table(run: Run) -> tuple[list[str], list[list[Any]]] | None:
+def reliability_table(data: ReportData) -> tuple[list[str], list[list[Any]]] | None:
     """What the diagrams show, of every model, as header and rows for a CSV file; None without predictions."""
     header = ["model", "bin_low", "bin_high", "images", "mean_confidence", "accuracy", "accuracy_low", "accuracy_high"]
     rows: list[list[Any]] = []
-    for name, one in _reliabilities(read_tested(run)).items():
+    for name, one in data.reliabilities.items():
         bins = one.bins
         low, high = bins.accuracy_interval()
         for i in range(len(bins.images)):
@@ -84,15 +81,6 @@ def reliability_table(run: Run) -> tuple[list[str], list[list[Any]]] | None:
             ends = [f"{end:.4f}" for end in (bins.low[i], bins.high[i])]
             rows.append([name, *ends, int(bins.images[i]), *(f"{value:.4f}" for value in figures)])
     return (header, rows) if rows else None
-
-
-def _reliabilities(tested: Tested | None) -> dict[str, Reliability]:
-    """Of every model with known confidences, in the order in which models are named everywhere."""
-    models = list(tested.models) if tested else []
-    known = list(MODEL_NAMES)
-    models.sort(key=lambda name: known.index(name) if name in known else len(known))
-    each = {name: reliability(*tested.judged(name)) for name in models} if tested else {}
-    return {name: one for name, one in each.items() if one is not None}
 
 
 def _compared(found: dict[str, Reliability]) -> Sequence[str]:

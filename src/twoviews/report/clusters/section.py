@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twoviews.report.clusters.rows import Cluster, Distances, by_distance, cluster_rows, purity
-from twoviews.report.explore.gather import Backbone, Images, gather
+from twoviews.report.clusters.rows import Cluster, by_distance, cluster_rows, purity
+from twoviews.report.data import ReportData
+from twoviews.report.explore.gather import Backbone, Images
 from twoviews.report.picture_atlas import Atlas, atlas
-from twoviews.report.source import Run
 from twoviews.report.style import short
 from twoviews.report.words import backbone_name, count, percent
 
@@ -93,53 +92,36 @@ class ClusterSection:
     shown: str
 
 
-def cluster_section(run: Run) -> ClusterSection | None:
+def cluster_section(data: ReportData) -> ClusterSection | None:
     """The clusters of a run's test images; None where its test stage left none.
 
     Args:
-        run: as `twoviews.report.source.load` read it; what can't be read is noted in its problems.
+        data: of the run; what can't be read is noted in its problems.
     """
-    images = gather(run)
+    images, run = data.images, data.run
     if images is None:
         return None
     clustered = [one for one in images.backbones if one.clusters is not None and (one.clusters >= 0).any()]
     clustered.sort(key=lambda one: one.name != "pretrained")
     if not clustered:
         return None
-    distances = _distances(run, len(images.files))
-    found = {one.name: _clusters(one, images, distances.get(one.name), one is clustered[0]) for one in clustered}
-    far = {one.name: _farthest(one, distances.get(one.name)) for one in clustered}
+    found = {one.name: _clusters(one, images, one is clustered[0]) for one in clustered}
+    far = {one.name: _farthest(one) for one in clustered}
     sheet = _sheet(images, found, far, run.problems)
     groups = [_group(name, found, far[name], images, sheet) for name in found]
     return ClusterSection(groups[0], groups[1:], sheet, run.shown)
 
 
-def _distances(run: Run, expected: int) -> dict[str, Distances]:
-    """Of each backbone, the distances of the test images to their centres, rows as `gather` has them."""
-    folder = run.stages["test"].folder
-    kept = [(row.get("split") or "test") == "test" for row in run.table(folder / "index.csv")]
-    found: dict[str, Distances] = {}
-    try:
-        with np.load(folder / "clusters.npz", allow_pickle=False) as archive:
-            for name in archive.files:
-                numbers = np.asarray(archive[name])
-                if name.endswith("_distance") and numbers.shape == (len(kept),) and numbers.dtype.kind == "f":
-                    found[name.removesuffix("_distance")] = numbers[kept].astype(np.float64)
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return {}  # `gather` has said so
-    return found if sum(kept) == expected else {}
-
-
-def _clusters(backbone: Backbone, images: Images, distances: Distances | None, is_first: bool) -> list[Cluster]:
+def _clusters(backbone: Backbone, images: Images, is_first: bool) -> list[Cluster]:
     assert backbone.clusters is not None
     many = (NEAREST, ODD) if is_first else (FOLDED_NEAREST, FOLDED_ODD)
-    return cluster_rows(backbone.clusters, distances, images.labels, len(images.class_names), *many)
+    return cluster_rows(backbone.clusters, backbone.distances, images.labels, len(images.class_names), *many)
 
 
-def _farthest(backbone: Backbone, distances: Distances | None) -> list[int]:
+def _farthest(backbone: Backbone) -> list[int]:
     """The images farthest from every centre: an image is in the cluster whose centre is nearest to it."""
     assert backbone.clusters is not None
-    rows = by_distance(np.flatnonzero(backbone.clusters >= 0), distances, farthest_first=True)
+    rows = by_distance(np.flatnonzero(backbone.clusters >= 0), backbone.distances, farthest_first=True)
     return [int(row) for row in rows[:FARTHEST]]
 
 

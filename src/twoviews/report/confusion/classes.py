@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from twoviews.report.pictures import confusion
 from twoviews.report.source import Run
 from twoviews.report.tables import Table
-from twoviews.report.words import NONE, count, dig, items, joined, number, percent, signed
+from twoviews.report.words import COMPARED, NONE, count, dig, items, joined, number, percent, signed
 
 _MOST_CLASSES = 60
 
@@ -35,7 +35,7 @@ class ClassRow:
 
 def classes(run: Run) -> list[ClassRow]:
     """Every class with the figures of the baseline and the fine-tuned model; none unless both are known."""
-    before, after = _per_class(run, "supervised"), _per_class(run, "finetuned")
+    before, after = (_per_class(run, model) for model in COMPARED)
     rows = []
     for name in run.class_names:
         if name not in before or name not in after:
@@ -138,7 +138,7 @@ def mistakes(run: Run, most: int = 3, here: NDArray[np.float64] | None = None) -
         most: how many pairs at most.
         here: the fine-tuned model's confusion matrix of the seed whose pictures are shown.
     """
-    before, after = confusion(run, "supervised"), confusion(run, "finetuned")
+    before, after = (confusion(run, model) for model in COMPARED)
     if after is None:
         return []
     off = after - np.diag(np.diag(after))

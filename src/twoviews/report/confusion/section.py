@@ -13,7 +13,7 @@ from twoviews.report.confusion.classes import ClassRow, Mistake, gains, mistakes
 from twoviews.report.confusion.figure import shares
 from twoviews.report.pictures import Picture, confusion, confusions
 from twoviews.report.source import Run
-from twoviews.report.words import count, items, model_name, percent, signed
+from twoviews.report.words import COMPARED, count, items, model_name, percent, signed
 
 MOST_CLASSES = 20
 """With more, cells are too small to hold numbers: pictures stand in."""
@@ -107,7 +107,7 @@ def confusion_section(run: Run, rows: Sequence[ClassRow]) -> ConfusionSection | 
         run: as `twoviews.report.source.load` read it.
         rows: its classes, as `twoviews.report.confusion.classes.classes` gives them.
     """
-    tables = {name: table for name in _WHO if (table := confusion(run, name)) is not None}
+    tables = {name: table for name in COMPARED if (table := confusion(run, name)) is not None}
     if not tables:
         return None
     names, seeds = run.class_names, max(1, len(items(run.results.get("seeds"))))

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twoviews.dataset.images import evenly_spaced
+from twoviews.report.data import ReportData
 from twoviews.report.explore.align import flipped, on_a_square, turned
-from twoviews.report.explore.gather import CLASSIFIERS, KINDS, Backbone, Images, gather
+from twoviews.report.explore.gather import CLASSIFIERS, Backbone, Images
 from twoviews.report.explore.neighbours import NEIGHBOURS, nearest
+from twoviews.report.map_kinds import MAP_NAMES, NEARNESS
 from twoviews.report.source import Run
 from twoviews.report.style import PALETTE, showable
 from twoviews.report.words import backbone_name, count, decimal, dig, number, percent, short_name
@@ -22,9 +25,6 @@ MOST_IMAGES = 20_000
 
 MOST_BYTES = 18_000_000
 """Of the section; a whole page is to stay below 25 MB."""
-
-NEARNESS = ("tsne", "umap")
-"""Maps whose axes mean nothing: they may be turned. PCA's are only mirrored."""
 
 # The figures' ten colours, those that a dark ground would swallow made lighter.
 DARK_PALETTE = (
@@ -67,32 +67,34 @@ class ExploreSection:
     data: dict[str, Any]
 
 
-def explore_section(run: Run, most_images: int = MOST_IMAGES, most_bytes: int = MOST_BYTES) -> ExploreSection | None:
+def explore_section(
+    data: ReportData, most_images: int = MOST_IMAGES, most_bytes: int = MOST_BYTES
+) -> ExploreSection | None:
     """The linked maps of a run's test images, and of training and validation images where it has drawn these too.
 
     None where the run has no maps.
 
     Args:
-        run: as `twoviews.report.source.load` read it.
+        data: of the run.
         most_images: more are sampled evenly, and the section says so.
         most_bytes: of the data; beyond it images are left out in the same way.
     """
-    images = gather(run, labelled=True)
+    images, run = data.drawn, data.run
     if images is None:
         return None
     drawn = len(images.files)
     images = _at_most(images, most_images, most_bytes)
-    data = _data(images, run)
+    content = _data(images, run)
     return ExploreSection(
         images=len(images.files),
         tested=len(images.test_rows),
         labelled=len(images.files) - len(images.test_rows),
-        kind_names=" or ".join(name for kind, name in data["kinds"].items() if kind in NEARNESS),
+        kind_names=" or ".join(name for kind, name in content["kinds"].items() if kind in NEARNESS),
         reference=backbone_name(_reference(images.backbones).name),
         sampled=_sampled(images, drawn),
         shown=run.shown,
-        neighbours=NEIGHBOURS if any(model["neighbours"] for model in data["models"]) else 0,
-        data=data,
+        neighbours=NEIGHBOURS if any(model["neighbours"] for model in content["models"]) else 0,
+        data=content,
     )
 
 
@@ -101,7 +103,7 @@ def _at_most(images: Images, most_images: int, most_bytes: int) -> Images:
     wanted = min(len(images.files), most_images)
     while True:
         if wanted < len(images.files):
-            images = images.part(np.linspace(0, len(images.files) - 1, wanted).round().astype(np.int64))
+            images = images.part(evenly_spaced(len(images.files), wanted))
         size = _bytes(images)
         if size <= most_bytes or wanted <= 1:
             return images
@@ -126,8 +128,8 @@ def _data(images: Images, run: Run) -> dict[str, Any]:
         "classes": [showable(name) for name in images.class_names],
         "files": [showable(name) for name in images.files],
         "labels": _wholes(images.labels),
-        "splits": None if (images.splits == "test").all() else _base64(_split_numbers(images)),
-        "kinds": {kind: name for kind, name in KINDS.items() if any(kind in one.maps for one in images.backbones)},
+        "splits": None if images.index.is_test.all() else _base64(_split_numbers(images)),
+        "kinds": {kind: name for kind, name in MAP_NAMES.items() if any(kind in one.maps for one in images.backbones)},
         "models": [_model(backbone, reference, images.test_rows, run) for backbone in images.backbones],
         "palette": {"light": list(PALETTE), "dark": list(DARK_PALETTE)},
         "sheet": sheet
@@ -142,7 +144,7 @@ def _data(images: Images, run: Run) -> dict[str, Any]:
 
 def _split_numbers(images: Images) -> NDArray[np.uint8]:
     """0 for a test image, 1 for one of training, 2 of validation."""
-    return np.array([{"test": 0, "val": 2}.get(split, 1) for split in images.splits.tolist()], dtype=np.uint8)
+    return np.array([{"test": 0, "val": 2}.get(split, 1) for split in images.index.splits], dtype=np.uint8)
 
 
 def _model(backbone: Backbone, reference: Backbone, tests: NDArray[np.int64], run: Run) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,19 +31,32 @@ class Sheet:
     columns: int
     places: NDArray[np.int64]
 
-    def part(self, rows: NDArray[np.int64]) -> Sheet:
-        """A sheet of these images alone."""
+    def pictures(self) -> Iterator[NDArray[np.uint8] | None]:
+        """The picture of each image in turn, ``size``×``size``×3, RGB; None where there is none.
+
+        Raises:
+            OSError, ValueError: the sheet is damaged.
+        """
         with Image.open(io.BytesIO(self.webp), formats=["WEBP"]) as image:
             whole = np.asarray(image.convert("RGB"))
+        size = self.size
+        for place in self.places.tolist():
+            down, right = divmod(place, self.columns)
+            cut = whole[down * size : (down + 1) * size, right * size : (right + 1) * size]
+            yield cut if place >= 0 else None
+
+    def take(self, rows: NDArray[np.int64]) -> Sheet:
+        """The same sheet, of whose pictures these images' alone are of interest."""
+        return replace(self, places=self.places[rows])
+
+    def part(self, rows: NDArray[np.int64]) -> Sheet:
+        """A sheet of these images alone."""
         size, columns = self.size, max(1, round(len(rows) ** 0.5))
         cut = np.zeros((-(-len(rows) // columns) * size, columns * size, 3), dtype=np.uint8)
-        for new, place in enumerate(self.places[rows].tolist()):
-            if place >= 0:
-                down, right = divmod(place, self.columns)
+        for new, picture in enumerate(self.take(rows).pictures()):
+            if picture is not None:
                 y, x = divmod(new, columns)
-                cut[y * size : (y + 1) * size, x * size : (x + 1) * size] = whole[
-                    down * size : (down + 1) * size, right * size : (right + 1) * size
-                ]
+                cut[y * size : (y + 1) * size, x * size : (x + 1) * size] = picture
         stream = io.BytesIO()
         Image.fromarray(cut).save(stream, "WEBP", quality=80)
         places = np.where(self.places[rows] >= 0, np.arange(len(rows)), -1)

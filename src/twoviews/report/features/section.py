@@ -8,16 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from twoviews.files import safe_cell
 from twoviews.report import says, tables, words
+from twoviews.report.data import ReportData
 from twoviews.report.features import maps
 from twoviews.report.features import tables as feature_tables
+from twoviews.report.features.aligned import FIRST
 from twoviews.report.features.map_words import map_sentences, map_sentences_on_test
 from twoviews.report.features.words import cluster_sentences, curve_sentences, knn_sentences, silhouette_sentences
+from twoviews.report.image_index import Maps, class_numbers
+from twoviews.report.map_kinds import MAP_NAMES
 from twoviews.report.pictures import Picture, embed
-from twoviews.report.source import Maps, Run
+from twoviews.report.source import Run
 from twoviews.report.tables import Table
 from twoviews.report.words import dig, percent
+
+# Backbones whose UMAP of the test images is shown, with what is written over it.
+UMAP_MODELS = {
+    "pretrained": "After SimCLR",
+    "random_init": "Untrained backbone",
+    "supervised": words.model_name("supervised"),
+    "finetuned": words.model_name("finetuned"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,11 +50,11 @@ class FeatureSection:
     groups: list[Group]
 
 
-def feature_section(run: Run) -> FeatureSection | None:
+def feature_section(data: ReportData) -> FeatureSection | None:
     """The section, or None where there was no feature check."""
+    run, checked, tested = data.run, data.checked_maps, data.tested_maps
     found = dig(run.results, "features")
     features: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
-    checked, tested = run.maps("features"), run.maps("test")
     groups = [
         *([_pca(run, checked), _tsne(checked)] if checked is not None else []),
         Group(
@@ -58,6 +69,7 @@ def feature_section(run: Run) -> FeatureSection | None:
             pictures=feature_tables.cluster_curve(features),
         ),
         _tested(run, tested, features),
+        *([_umap(tested)] if tested is not None else []),
         Group(
             "kNN and linear probe",
             says=knn_sentences(features),
@@ -93,7 +105,7 @@ def _tsne(found: Maps) -> Group:
     return Group(
         "t-SNE",
         "Images with similar features are placed near each other. Which images are neighbours means something; the"
-        " size of a group and the space between groups do not." + _sampled(found),
+        f" size of a group and the space between groups do not.{_followed(found, 'tsne')}" + _sampled(found),
         [],
         [
             *_map(found, "pretrained_tsne", "After SimCLR"),
@@ -120,7 +132,7 @@ def _kmeans(run: Run, found: Maps | None, features: Mapping[str, Any]) -> Group:
 def _tested(run: Run, found: Maps | None, features: Mapping[str, Any]) -> Group:
     pictures = [
         one
-        for model in ("supervised", "finetuned")
+        for model in words.COMPARED
         if found is not None
         for one in _map(found, f"{model}_tsne", words.model_name(model))
     ]
@@ -128,12 +140,31 @@ def _tested(run: Run, found: Maps | None, features: Mapping[str, Any]) -> Group:
         "The same test images in the features of the two classifiers. Points of a colour inside a group of another are"
         " images whose features look like the other class."
     )
+    if found is not None and pictures:
+        read += _followed(found, "tsne") + _sampled(found)
     return Group(
         "t-SNE of test images after training" if pictures else "Test images after training",
-        read + _sampled(found) if found is not None and pictures else "",
+        read if pictures else "",
         [*([says.tested_says(run.results)] if pictures else []), *map_sentences_on_test(features)],
         pictures,
         _there(feature_tables.map_quality(dig(features, "test", "map_quality"), "test images")),
+    )
+
+
+def _umap(found: Maps) -> Group:
+    pictures = [one for model, title in UMAP_MODELS.items() for one in _map(found, f"{model}_umap", title)]
+    read = "Another way to place images with similar features near each other, to be read as t-SNE is."
+    read += _followed(found, "umap") + _sampled(found)
+    return Group("UMAP of test images", read if pictures else "", [], pictures)
+
+
+def _followed(found: Maps, kind: str) -> str:
+    """That maps of a kind can be followed by eye, and no more, where SimCLR's is among several."""
+    if sum(name.endswith(f"_{kind}") for name in found.points) < 2 or f"{FIRST}_{kind}" not in found.points:
+        return ""
+    return (
+        " The maps of all models start from the same coordinates and are turned, mirrored and sized to match SimCLR’s"
+        " (Procrustes), so that the eye can follow; distances between maps mean nothing."
     )
 
 
@@ -142,7 +173,7 @@ def _map(found: Maps, name: str, title: str, labels: tuple[str, str] = ("", ""))
     if points is None:
         return []
     shown = min(len(points), maps.MOST_POINTS)
-    kind = "PCA" if name.endswith("_pca") else "t-SNE"
+    kind = MAP_NAMES[name.rpartition("_")[2]]
     figure = maps.scatter_map(points, found.labels, found.class_names, axis_labels=labels)
     return [embed(figure, f"{kind} map of {shown:,} images, {title}, coloured by class.", title)]
 
@@ -159,9 +190,9 @@ def _clusters(run: Run, found: Maps) -> list[Picture]:
     rows = {row.get("id", ""): row for row in run.table(run.stages["features"].folder / "clusters.csv")}
     if points is None or not rows:
         return []
-    places = {safe_cell(name): i for i, name in enumerate(found.class_names)}
+    places = class_numbers(found.class_names)
     try:
-        numbers = np.array([int(rows[one]["cluster"]) for one in found.ids], dtype=np.int64)
+        numbers = np.array([int(rows[one]["cluster"]) for one in found.index.ids], dtype=np.int64)
         given = {int(row["cluster"]): places.get(row.get("class") or "", -1) for row in rows.values()}
     except (KeyError, ValueError):
         run.problems.append("features/clusters.csv and features/index.csv don't fit together")

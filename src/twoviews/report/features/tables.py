@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from twoviews.report.map_kinds import MAP_NAMES
 from twoviews.report.pictures import Picture, embed
 from twoviews.report.style import BLUE, HALF, MUTED, ORANGE, sheet, styled
 from twoviews.report.tables import Table, plain
@@ -25,7 +26,7 @@ from twoviews.report.words import (
     percent,
 )
 
-_MAPS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+_MAPS = ("pca", "tsne", "umap")
 
 
 def map_quality(record: Any, images: str) -> Table | None:
@@ -37,14 +38,14 @@ def map_quality(record: Any, images: str) -> Table | None:
     """
     rows, first = [], None
     for backbone in record if isinstance(record, Mapping) else ():
-        for key, name in _MAPS.items():
+        for key in _MAPS:
             found = dig(record, backbone, key)
             if number(dig(found, "trustworthiness")) is None:
                 continue
             first = first or found
             scores = [decimal(dig(found, measure)) for measure in ("trustworthiness", "continuity")]
             shares = [percent(dig(found, share)) for share in ("overlap", "purity_map", "purity_features")]
-            rows.append([f"{backbone_name(str(backbone))}, {name}", *scores, *shares])
+            rows.append([f"{backbone_name(str(backbone))}, {MAP_NAMES[key]}", *scores, *shares])
     if not rows:
         return None
     chance = [

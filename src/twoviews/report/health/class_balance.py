@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from twoviews.report.image_index import class_numbers
 from twoviews.report.source import Run
-from twoviews.report.tested import Tested, class_numbers
+from twoviews.report.tested import Tested
 from twoviews.report.words import count, joined, percent
 
 MOST_ROWS = 30
@@ -44,12 +45,11 @@ def class_counts(run: Run, tested: Tested | None) -> tuple[list[str], dict[str, 
 
     Training and validation come from the feature check's index, the test split from predictions.csv.
     """
+    index = run.index("features")
     labels: dict[str, Counter[str]] = {}
-    if "features" in run.stages:
-        for row in run.table(run.stages["features"].folder / "index.csv"):
-            labels.setdefault(row.get("split") or "", Counter())[row.get("label") or ""] += 1
-    known = {label for found in labels.values() for label in found}
-    names = run.class_names or (tested.class_names if tested else sorted(known))
+    for split, label in zip(index.splits, index.labels, strict=True):
+        labels.setdefault(split, Counter())[label] += 1
+    names = run.class_names or (tested.class_names if tested else sorted(set(index.labels)))
     numbers = class_numbers(names)
     counts: dict[str, list[int]] = {}
     for split in ("train", "val"):

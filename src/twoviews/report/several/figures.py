@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from twoviews.report.figure_data import dots_data
+from twoviews.report.figure_files import Plotted
+from twoviews.report.labels.curve import label_curve_data
 from twoviews.report.labels.points import LabelPoint, mark
 from twoviews.report.style import BLUE, HALF, INK, MUTED, ORANGE, sheet, short, styled
 from twoviews.report.words import count, dig, model_name
@@ -98,6 +101,23 @@ def several_label_curves(names: Sequence[str], curves: Sequence[Sequence[LabelPo
     # Outside, where no line and no interval can be under it.
     figure.legend(handles=keys, loc="outside upper left", ncols=2, handlelength=2.6, columnspacing=1.6)
     return figure
+
+
+def several_dots_data(names: Sequence[str], models: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> Plotted:
+    """A model of a study a row: its accuracy with its interval, and that of each seed, as fractions."""
+    tables = [dots_data({name: rows[name] for name in shown if mark(rows.get(name))}) for rows in models]
+    return _by_study(names, tables)
+
+
+def several_label_data(names: Sequence[str], curves: Sequence[Sequence[LabelPoint]]) -> Plotted:
+    """A model of a study at a number of labels a row, as `label_curve_data` has it."""
+    return _by_study(names, [label_curve_data(points) for points in curves])
+
+
+def _by_study(names: Sequence[str], tables: Sequence[Plotted]) -> Plotted:
+    """The tables under each other, the study's name before each row."""
+    rows = [[name, *row] for name, table in zip(names, tables, strict=True) for row in table.rows]
+    return Plotted(["study", *tables[0].header], rows)
 
 
 _KINDS: tuple[tuple[str, Any], ...] = (("fine-tuned", _SOLID), ("its supervised baseline", _DASHED))

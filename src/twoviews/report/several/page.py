@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from twoviews import __version__
-from twoviews.errors import SettingsError
-from twoviews.files import write_text
 from twoviews.report.labels.points import LabelPoint, label_points, mark, savings_says
 from twoviews.report.page import template
 from twoviews.report.pictures import Picture, embed
-from twoviews.report.several.figures import several_dots, several_label_curves
+from twoviews.report.several.figures import several_dots, several_dots_data, several_label_curves, several_label_data
+from twoviews.report.several.files import GENERATOR, Drawn, figure_path, several_path, write_page
 from twoviews.report.several.pairs import Pair, Pairing
 from twoviews.report.several.settings import (
     MACHINE,
@@ -40,8 +39,8 @@ from twoviews.report.words import (
     with_deviation,
 )
 
-GENERATOR = "twoviews comparison"
-_MARK = f'name="generator" content="{GENERATOR}"'.encode()
+__all__ = ["several_path", "write_several"]
+
 _MODELS = ("finetuned", "supervised", "linear_probe", "random_init_linear_probe")
 _MOST_PAIRS = 15
 
@@ -54,24 +53,8 @@ class Cell:
     range: str = ""
 
 
-def several_path(folders: Sequence[Path], out: Path | None) -> Path:
-    """Where the page goes: ``out``, or comparison.html beside the first study.
-
-    Raises:
-        SettingsError: something is there that is not such a page; it is left as it is.
-    """
-    target = out or folders[0].resolve().parent / "comparison.html"
-    if target.is_dir():
-        raise SettingsError(f"--out {target} is a folder: name the file to write, for example {target}/comparison.html")
-    if target.exists():
-        with open(target, "rb") as stream:
-            if _MARK not in stream.read(2000):
-                raise SettingsError(f"{target} is there and is no comparison of twoviews: name another file with --out")
-    return target
-
-
 def write_several(runs: Sequence[Run], pairing: Pairing, out: Path | None = None) -> Path:
-    """Write the page that compares studies, finished or not.
+    """Write the page that compares studies, finished or not, and its figures beside it as PNG, SVG and CSV.
 
     Args:
         runs: two studies at least, as `twoviews.report.source.load` read them.
@@ -82,15 +65,29 @@ def write_several(runs: Sequence[Run], pairing: Pairing, out: Path | None = None
         The page's path.
 
     Raises:
-        SettingsError: the file is there and not such a page.
+        SettingsError: a file is there and not such a page, or not one of its figures.
         ResourceError: the page can't be written.
     """
     target = several_path([run.folder for run in runs], out)
-    write_text(target, template("several/page.html.j2").render(**_content(runs, pairing, target, out)))
+    figures = _figures(runs)
+    page = template("several/page.html.j2").render(**_content(runs, pairing, figures, target, out))
+    write_page(target, page, figures)
     return target
 
 
-def _content(runs: Sequence[Run], pairing: Pairing, target: Path, out: Path | None) -> dict[str, Any]:
+def _figures(runs: Sequence[Run]) -> Drawn:
+    """The page's figures with their data, by the name of their files."""
+    names, found = study_names([run.folder for run in runs]), {}
+    models = [dig(run.results, "models") or {} for run in runs]
+    curves = [label_points(run.results) for run in runs]
+    if any(mark(rows.get(model)) for rows in models for model in _MODELS):
+        found["accuracy"] = several_dots(names, models, _MODELS), several_dots_data(names, models, _MODELS)
+    if any(curves):
+        found["label_curve"] = several_label_curves(names, curves), several_label_data(names, curves)
+    return found
+
+
+def _content(runs: Sequence[Run], pairing: Pairing, figures: Drawn, target: Path, out: Path | None) -> dict[str, Any]:
     """Everything the template shows."""
     names = study_names([run.folder for run in runs])
     results = [run.results for run in runs]
@@ -101,6 +98,8 @@ def _content(runs: Sequence[Run], pairing: Pairing, target: Path, out: Path | No
     return {
         "version": __version__,
         "generator": GENERATOR,
+        "figures": " ".join(figures),
+        "figure_names": [figure_path(target, key).name for key in figures],
         "title": f"{len(runs)} studies compared",
         "eyebrow": f"{', '.join(filter(None, data))} · {len(runs)} studies compared",
         "unfinished": [(name, run.unfinished) for name, run in zip(names, runs, strict=True) if run.unfinished],
@@ -111,9 +110,9 @@ def _content(runs: Sequence[Run], pairing: Pairing, target: Path, out: Path | No
             {"name": name, "note": short_note(changed, i), "cells": _cells(run.results)}
             for i, (name, run) in enumerate(zip(names, runs, strict=True))
         ],
-        "dots": _dots(names, results),
+        "dots": _dots(names, results, figures),
         "pairs": _pairs(names, pairing),
-        "curve": _curve(names, curves),
+        "curve": _curve(names, curves, figures),
         "savings": [(name, said) for name, one in zip(names, results, strict=True) if (said := savings_says(one))],
         "points": _points(names, curves),
         "changed": differing_table(names, changed, "Setting") if changed else None,
@@ -138,7 +137,9 @@ def _range(text: str) -> str:
     return "" if text == NONE else text
 
 
-def _dots(names: Sequence[str], results: Sequence[Any]) -> Picture | None:
+def _dots(names: Sequence[str], results: Sequence[Any], figures: Drawn) -> Picture | None:
+    if "accuracy" not in figures:
+        return None
     models = [dig(one, "models") or {} for one in results]
     said = [
         f"{model_name(model)}: {', '.join(f'{name} {percent(top)}' for name, top in known)}"
@@ -147,9 +148,7 @@ def _dots(names: Sequence[str], results: Sequence[Any]) -> Picture | None:
             known := [(n, dig(m, model, "test_top1")) for n, m in zip(names, models, strict=True) if mark(m.get(model))]
         )
     ]
-    if not said:
-        return None
-    figure = several_dots(names, models, _MODELS)
+    figure = figures["accuracy"][0]
     return embed(figure, f"Test accuracy with 95% intervals, model by model and study by study. {'; '.join(said)}.")
 
 
@@ -188,12 +187,12 @@ def _says(names: Sequence[str], pair: Pair) -> str:
     return "can’t be told apart" if pair.sign == 0 else f"{names[pair.a if pair.sign > 0 else pair.b]} ahead"
 
 
-def _curve(names: Sequence[str], curves: Sequence[Sequence[LabelPoint]]) -> Picture | None:
-    if not any(curves):
+def _curve(names: Sequence[str], curves: Sequence[Sequence[LabelPoint]], figures: Drawn) -> Picture | None:
+    if "label_curve" not in figures:
         return None
     there = [name for name, points in zip(names, curves, strict=True) if points]
     alt = f"Test accuracy over the number of labels of {', '.join(there)}; the table below has the numbers."
-    return embed(several_label_curves(names, curves), alt)
+    return embed(figures["label_curve"][0], alt)
 
 
 def _points(names: Sequence[str], curves: Sequence[Sequence[LabelPoint]]) -> Table | None:

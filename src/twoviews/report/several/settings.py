@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from twoviews.report.again.settings import default_settings, used_settings
 from twoviews.report.source import Run
 from twoviews.report.tables import Table, plain
 from twoviews.report.words import NONE, count, dig
-from twoviews.settings import StudyCommand
 
-# Where things lie and how a study was started, not what it did.
 MACHINE = "machine, "
-_PLACES = {"out", "new", "fork", "config", "cache", "data_root", "run"}
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Each setting with different values, by its dotted key → the value in each study as text, – where it has none."""
     # A study of before a setting was there did as its default does.
-    return _differing([_used(run) for run in runs], _flat(StudyCommand().model_dump(mode="json")))
+    return _differing([used_settings(run) for run in runs], default_settings())
 
 
 def differing_surroundings(runs: Sequence[Run]) -> dict[str, list[str]]:
@@ -50,20 +46,6 @@ def _differing(sides: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]) 
     return found
 
 
-def _used(run: Run) -> dict[str, Any]:
-    """Settings by dotted key; a stage's own win over the study's, for time and tuning may have changed them."""
-    found = _flat({key: value for key, value in run.settings.items() if key not in _PLACES})
-    for name, stage in run.stages.items():
-        try:
-            own = yaml.safe_load((stage.folder / "settings.yaml").read_text(encoding="utf-8", errors="replace"))
-        except (OSError, yaml.YAMLError):
-            continue
-        for key, value in own.items() if isinstance(own, dict) else ():
-            if f"{name}.{key}" in found:
-                found[f"{name}.{key}"] = value
-    return found
-
-
 def _surroundings(run: Run) -> dict[str, Any]:
     counts = dig(run.results, "data", "counts")
     machine = run.environment.get("machine")
@@ -72,10 +54,3 @@ def _surroundings(run: Run) -> dict[str, Any]:
     return found | (
         {f"{MACHINE}{key}": value for key, value in machine.items()} if isinstance(machine, Mapping) else {}
     )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
