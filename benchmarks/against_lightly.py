@@ -5,7 +5,7 @@
 
 Four loops train the same backbone on the same images in one process, taken in turn round by round: lightly as its
 README writes SimCLR, with a DataLoader worker for each core and with none; torchvision's PIL transforms and one
-concatenated forward, with workers; and twoviews' own task through the function that its training loop calls at each
+concatenated forward, with workers; and twoviews' own task through the ``Stepper`` that its training loop calls at each
 step. Each round starts a loop's DataLoader anew, lets it run ``--warmup`` steps untimed, times ``--steps`` steps in the
 middle of it, and ends its workers, so that nothing of one loop runs while another is timed.
 

@@ -4,7 +4,7 @@ On a CPU a run repeats bit for bit in any case, with the same number of threads.
 order at every start (atomic additions, cuBLAS's workspaces, the algorithm that cuDNN finds fastest), so two runs of one
 seed, or a run that was stopped and its twin that was not, end with other last bits. torch can be told to use nothing of
 that kind (https://docs.pytorch.org/docs/stable/notes/randomness.html): the same bits then hold for one card, driver and
-build of torch. Not run on a GPU yet.
+build of torch. On an H100 no operation of a ResNet, with the pooling stem or the small one, was refused.
 """
 
 from __future__ import annotations
