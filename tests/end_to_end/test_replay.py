@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from conftest import FAST, listing, twoviews
 
-from twoviews.cli import main
-
 # Weights that double from step to step: within an epoch the network's numbers leave float32.
 ABSURD = ["--epochs", "4", "--warmup-epochs", "0", "--batch-size", "32", "--base-lr", "1e30"]
 
@@ -45,37 +43,33 @@ def test_a_run_that_diverges_is_replayed_to_the_layer(diverged: Path) -> None:
     assert {k: v for k, v in listing(run).items() if k != ".lock"} == {k: v for k, v in before.items() if k != ".lock"}
 
 
-def test_it_begins_at_the_checkpoint_that_was_kept(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    command = ["pretrain", str(photos), *FAST, *ABSURD, "--out", "run", "--checkpoint-minutes", "1e-9"]
-    assert main(command) == 5
-    failure = json.loads(Path("run/failure.json").read_text())
+def test_it_begins_at_the_checkpoint_that_was_kept(photos: Path, tmp_path: Path) -> None:
+    run, study = tmp_path / "run", tmp_path / "study"
+    command = ["pretrain", photos, *FAST, *ABSURD, "--out", "run", "--checkpoint-minutes", "1e-9"]
+    said = twoviews(*command, cwd=tmp_path)
+    assert said.returncode == 5
+    failure = json.loads((run / "failure.json").read_text())
     step = failure["step"]
     assert step > 0
     assert failure["checkpoint"] == f"step-{step:08d}"  # one at every step
-    said = capsys.readouterr()
-    assert f"(step-{step:08d}) is intact" in said.err
-    assert "go on from these weights in a new run with --fork" in said.err
+    assert f"(step-{step:08d}) is intact" in said.stderr
+    assert "go on from its weights in a new run with --fork" in said.stderr
 
     # A copy without it is trained from its first step on and comes to the same; it is made a study's stage, too.
-    shutil.copytree("run", "study/pretrain")
-    shutil.rmtree("study/pretrain/checkpoints")
-    Path("study/pretrain/failure.json").write_text(json.dumps({**failure, "group": "pretrain"}))
-    before = listing(Path("run"))
+    shutil.copytree(run, study / "pretrain")
+    shutil.rmtree(study / "pretrain/checkpoints")
+    (study / "pretrain/failure.json").write_text(json.dumps({**failure, "group": "pretrain"}))
+    before = listing(run)
     seen = []
-    for run, advice in (("run", "lower --base-lr ("), ("study", "lower --pretrain.base-lr (")):
-        assert main(["replay", run]) == 5
-        said = capsys.readouterr()
-        assert (f"pretrain: going on from step {step} of 12" in said.out) == (run == "run")
-        assert advice in said.err
-        seen.append([line for line in said.out.splitlines() if line.startswith("  ")])
+    for folder, advice in ((run, "lower --base-lr ("), (study, "lower --pretrain.base-lr (")):
+        said = twoviews("replay", folder, cwd=tmp_path)
+        assert said.returncode == 5
+        assert (f"pretrain: going on from step {step} of 12" in said.stdout) == (folder == run)
+        assert advice in said.stderr
+        seen.append([line for line in said.stdout.splitlines() if line.startswith("  ")])
     assert seen[0] == seen[1]
     assert any(line.split()[:2] == ["first", "layer"] for line in seen[0])
-    assert {k: v for k, v in listing(Path("run")).items() if k != ".lock"} == {
-        k: v for k, v in before.items() if k != ".lock"
-    }
+    assert {k: v for k, v in listing(run).items() if k != ".lock"} == {k: v for k, v in before.items() if k != ".lock"}
 
 
 @pytest.mark.slow
@@ -86,12 +80,9 @@ def test_other_settings_show_whether_they_help(diverged: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_replay_needs_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_replay_needs_a_failure(tmp_path: Path) -> None:
     for words, code, text in ((["run"], 4, "no step of it failed"), ([], 2, "run whose numbers were not finite")):
-        assert main(["replay", *words]) == code
-        said = capsys.readouterr().err
-        assert text in said
-        assert said.count("\n") == 1
+        done = twoviews("replay", *words, cwd=tmp_path)
+        assert done.returncode == code
+        assert text in done.stderr
+        assert done.stderr.count("\n") == 1

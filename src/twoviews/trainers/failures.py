@@ -94,6 +94,7 @@ def record_failure(
     images = task.batches.images
     gradients = [(n, p.grad) for n, p in task.module.named_parameters() if p.grad is not None]
     kept = checkpoints(run.checkpoints)
+    intact, anew = ways_on(run, settings)
     failure = Failure(
         stage=task.name,
         cause=cause,
@@ -120,13 +121,18 @@ def record_failure(
             lost = f" ({FAILURE} could not be written: {error})"
     engine.barrier()  # else the first process to end could end the others before they have written
     where = f"step {step} (epoch {epoch + 1} of {settings.epochs})"
-    intact = f"the last checkpoint ({kept[-1].name}) is intact" if kept else "there is no checkpoint yet"
-    forks = kept and settings.group is None  # a study trains several models, and forks none
-    anew = "go on from these weights in a new run with --fork" if forks else "begin anew with --new"
     return NumbersError(
         f"{task.name}: {cause} at {where}; {intact}{lost}. `twoviews replay {run.path}` shows where it begins. "
         f"The same command would come to the same step again: {cures(settings)}, and {anew}."
     )
+
+
+def ways_on(run: RunFolder, settings: TrainingSettings) -> tuple[str, str]:
+    """What there is to go on from after a step that can't be trained on, and how to, as words."""
+    kept = checkpoints(run.checkpoints)
+    intact = f"the last checkpoint ({kept[-1].name}) is intact" if kept else "there is no checkpoint yet"
+    forks = kept and settings.group is None  # a study trains several models, and forks none
+    return intact, "go on from its weights in a new run with --fork" if forks else "begin anew with --new"
 
 
 def cures(settings: TrainingSettings) -> str:

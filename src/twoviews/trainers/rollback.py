@@ -21,7 +21,7 @@ from twoviews.errors import CheckpointError, NumbersError
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.checkpoint import State, checkpoints, load_latest, settle, step_of
 from twoviews.trainers.engine import Engine
-from twoviews.trainers.failures import cures
+from twoviews.trainers.failures import cures, ways_on
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.task import Task
@@ -70,10 +70,7 @@ def go_back(
 
 def gives_up(task: Task, settings: TrainingSettings, run: RunFolder, state: State, jump: Jump) -> NumbersError:
     """The error that ends a run at a jump, before a checkpoint can hold what follows from it."""
-    kept = checkpoints(run.checkpoints)
-    intact = f"the last checkpoint ({kept[-1].name}) is intact" if kept else "there is no checkpoint yet"
-    forks = kept and settings.group is None
-    anew = "go on from its weights in a new run with --fork" if forks else "begin anew with --new"
+    intact, anew = ways_on(run, settings)
     ways = cures(settings)
     if settings.on_spike == "stop":
         ways += f", or leave the images that led to it out with {settings.flag('on_spike')} rollback"

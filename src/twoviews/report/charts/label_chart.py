@@ -10,13 +10,14 @@ from twoviews.report.labels.points import (
     CURVE_MODELS,
     LabelPoint,
     amount,
+    arrow_says,
     label_points,
     per_class_factor,
     savings,
     unit,
 )
 from twoviews.report.style import LOOKS
-from twoviews.report.words import count, percent, short_name
+from twoviews.report.words import count, short_name
 
 COLOURS = {"supervised": "orange", "finetuned": "blue", "linear_probe": "grey"}
 
@@ -76,12 +77,9 @@ def _saved(results: Mapping[str, Any], factor: float) -> dict[str, Any] | None:
     if found is None:
         return None
     place = {"y": short(100 * found.top1), "from": short(found.labels), "to": None, "ends": None}
-    if found.same is None:
-        return place | {"says": ["the baseline’s accuracy, never reached"]}
-    if found.saved is None or found.saved <= 0:
-        return place | {"says": ["no labels saved"]}
-    few, more = ("≤ ", "at least ") if found.bound == "at most" else ("", "")
-    says = [f"{few}{amount(found.same / factor)} {unit(factor)}", f"{more}{percent(found.saved, 0)} fewer"]
+    says = arrow_says(found, factor)
+    if found.same is None or found.saved is None or found.saved <= 0:
+        return place | {"says": says}
     low, high = found.ci95
     ends = None
     if low is not None or high is not None:

@@ -18,6 +18,7 @@ from twoviews.report.labels.points import (
     LabelPoint,
     Savings,
     amount,
+    arrow_says,
     label_points,
     per_class_factor,
     savings,
@@ -106,8 +107,7 @@ def _read_off(axis: Axes, found: Savings, points: Sequence[LabelPoint]) -> None:
     left, right = axis.get_xlim()
     if found.same is None or found.saved is None or found.saved <= 0:
         axis.plot([left, found.labels], [y, y], color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-        text = "the baseline’s accuracy, never reached" if found.same is None else "no labels saved"
-        _text(axis, left, y, f" {text}", ha="left")
+        _text(axis, left, y, f" {arrow_says(found, factor)[0]}", ha="left")
         return
     low, high = found.ci95
     if low is not None or high is not None:
@@ -118,10 +118,8 @@ def _read_off(axis: Axes, found: Savings, points: Sequence[LabelPoint]) -> None:
     bottom = axis.get_ylim()[0]
     axis.plot([found.same] * 2, [bottom, y], color=INK, linewidth=1, linestyle=(0, (1.5, 2)), zorder=1)
     axis.set_ylim(bottom, None)
-    few, more = ("≤ ", "at least ") if found.bound == "at most" else ("", "")
-    lines = [f"{few}{amount(found.same / factor)} {unit(factor)}", f"{more}{percent(found.saved, 0)} fewer"]
     is_right = np.log(found.same / left) > 0.6 * np.log(right / left)  # there it would leave the axes
-    text = "\n".join(f"{line} " if is_right else f" {line}" for line in lines)
+    text = "\n".join(f"{line} " if is_right else f" {line}" for line in arrow_says(found, factor))
     _text(axis, found.same, bottom, text, ha="right" if is_right else "left")
 
 

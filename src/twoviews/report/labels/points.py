@@ -123,6 +123,16 @@ def unit(factor: float) -> str:
     return "labels" if factor == 1.0 else "labels a class"
 
 
+def arrow_says(found: Savings, factor: float) -> list[str]:
+    """What stands at the curve's arrow, line by line; without labels saved there is no arrow, and it is one line."""
+    if found.same is None:
+        return ["the baseline’s accuracy, never reached"]
+    if found.saved is None or found.saved <= 0:
+        return ["no labels saved"]
+    few, more = ("≤ ", "at least ") if found.bound == "at most" else ("", "")
+    return [f"{few}{amount(found.same / factor)} {unit(factor)}", f"{more}{percent(found.saved, 0)} fewer"]
+
+
 def savings_says(results: Mapping[str, Any]) -> str:
     """How many labels pretraining saves, in a sentence; empty where it wasn't read off."""
     found, points = savings(results), label_points(results)
