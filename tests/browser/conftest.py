@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +61,15 @@ def open_page(chromium: Any) -> Iterator[Any]:
             assert page.evaluate("window.broken") == []
         context.close()
     assert noise == []
+
+
+@pytest.fixture
+def serious() -> Callable[[Any], list[tuple[str, Any]]]:
+    """What axe finds on a page and calls serious or critical: its rule, and where."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+
+    def found_on(page: Any) -> list[tuple[str, Any]]:
+        found = axe.Axe().run(page).response["violations"]
+        return [(one["id"], one["nodes"][0]["target"]) for one in found if one["impact"] in ("serious", "critical")]
+
+    return found_on

@@ -177,14 +177,11 @@ def test_the_label_curve_answers_too(study, file, open_page):
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_axe_finds_nothing_serious_in_charts(file, open_page, scheme, width):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+def test_axe_finds_nothing_serious_in_charts(file, open_page, serious, scheme, width):
     page = open_page(file, ready=READY, color_scheme=scheme, viewport={"width": width, "height": 844})
     page.locator(f"{LOSS} .ch-plot").focus()
     page.keyboard.press("ArrowRight")
-    found = axe.Axe().run(page).response["violations"]
-    serious = [(one["id"], one["nodes"][0]["target"]) for one in found if one["impact"] in ("serious", "critical")]
-    assert serious == []
+    assert serious(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

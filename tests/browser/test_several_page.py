@@ -20,11 +20,8 @@ def file(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
-def test_the_comparison_is_accessible_in_light_and_dark_and_on_a_phone(file, open_page, scheme, width):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+def test_the_comparison_is_accessible_in_light_and_dark_and_on_a_phone(file, open_page, serious, scheme, width):
     page = open_page(file, ready="#again", color_scheme=scheme, viewport={"width": width, "height": 844})
-    found = axe.Axe().run(page).response["violations"]
-    serious = [(one["id"], one["nodes"][0]["target"]) for one in found if one["impact"] in ("serious", "critical")]
-    assert serious == []
+    assert serious(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")

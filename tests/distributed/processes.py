@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,23 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from twoviews.cli import main
 from twoviews.settings import RunSettings
 from twoviews.trainers.engine import Engine
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
+from forked import fork_server, run_forked
+
+__all__ = ["run_forked", "run_processes"]
 
 Work = Callable[[Engine], dict[str, Any]]
 
 
 def run_processes(work: Work, world: int, folder: Path) -> list[dict[str, Any]]:
     """``work`` in ``world`` processes, each with its engine; what each returned, process 0 first."""
-    # A server that has imported torch once forks them all.
-    multiprocessing.set_forkserver_preload(["twoviews.trainers.engine", "lightning_fabric"])
+    fork_server()
     mp.start_processes(_begin, (work, world, _free_port(), str(folder)), world, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
@@ -43,6 +49,26 @@ def _begin(rank: int, work: Work, world: int, port: int, folder: str) -> None:
     assert (engine.rank, engine.world_size) == (rank, world)
     torch.save(work(engine), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
+
+
+def torchrun(words: list[str], world: int) -> None:
+    """What ``torchrun --standalone --nproc-per-node WORLD -m twoviews WORDS`` does, but for starting Python anew."""
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=world,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id="test",
+        start_method="fork",
+    )
+    elastic_launch(config, _twoviews)(words)
+
+
+def _twoviews(words: list[str]) -> None:
+    code = main(words)
+    if code:
+        sys.exit(code)
 
 
 def _free_port() -> int:

@@ -6,9 +6,10 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from processes import run_processes
+from processes import run_forked, run_processes, torchrun
 from torch import Tensor, nn
 
+from twoviews.cli import main
 from twoviews.dataset.augmentations import Augmentation
 from twoviews.dataset.batches import Batches
 from twoviews.dataset.images import ImageSet
@@ -39,6 +41,7 @@ from twoviews.trainers.validate import Normalisation
 IMAGES, WIDTH, TEMPERATURE = 8, 5, 0.2
 STEPS = 3
 JUMP = 14
+Step = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
 LOSSES = {"info_nce": False, "dcl": True}  # whether decoupled
 
 
@@ -134,11 +137,32 @@ def agree(engine: Engine) -> dict[str, Any]:
     return {"any": engine.any(first, False, not first, True), "mean": engine.mean(torch.tensor(float(engine.rank)))}
 
 
+@contextmanager
+def trained_together(
+    module: nn.Module, step: Step, settings: SupervisedSettings, engine: Engine, name: str
+) -> Iterator[tuple[Path, NumbersError | None]]:
+    """Training on 48 images in a folder of all processes, and what ended it; the folder goes once all are done."""
+    pixels = torch.randint(0, 256, (48, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
+    images = ImageSet.whole(pixels.numpy(), None, [f"{i}.png" for i in range(len(pixels))])
+    task = Task("supervised", module, Batches(images, engine.device), step, lambda epoch: {})
+    folder = Path(tempfile.gettempdir()) / f"twoviews-{name}-{os.environ['MASTER_PORT']}"
+    folder.mkdir(exist_ok=True)
+    ended: NumbersError | None = None
+    try:
+        training.train(task, settings, engine, RunFolder(folder, writes=engine.is_first), seed=5)
+    except NumbersError as error:
+        ended = error
+    engine.barrier()
+    try:
+        yield folder, ended
+    finally:
+        engine.barrier()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def stop_together(engine: Engine, spoilt: str) -> dict[str, Any]:
     """Training in which the last process alone has numbers that are not finite, at step 3."""
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
-    pixels = torch.randint(0, 256, (48, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
-    images = ImageSet.whole(pixels.numpy(), None, [f"{i}.png" for i in range(len(pixels))])
     calls = 0
 
     def step(wrapped: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -152,26 +176,16 @@ def stop_together(engine: Engine, spoilt: str) -> dict[str, Any]:
         return loss, {"loss": loss.detach() + (math.inf if bad and spoilt == "loss" else 0)}
 
     settings = SupervisedSettings(epochs=2, batch_size=16, optimizer="adamw", checkpoint_minutes=1e-9)
-    task = Task("supervised", module, Batches(images, engine.device), step, lambda epoch: {})
-    folder = Path(tempfile.gettempdir()) / f"twoviews-stop-{os.environ['MASTER_PORT']}-{spoilt}"
-    folder.mkdir(exist_ok=True)
-    try:
-        training.train(task, settings, engine, RunFolder(folder, writes=engine.is_first), seed=5)
-    except NumbersError as error:
-        engine.barrier()
+    with trained_together(module, step, settings, engine, spoilt) as (folder, error):
+        if error is None:
+            return {}
         return {"said": str(error), "speaks": not error.of_all or speaks(), "failure": vars(read_failure(folder))}
-    finally:
-        engine.barrier()
-        shutil.rmtree(folder, ignore_errors=True)
-    return {}
 
 
 def go_back_together(engine: Engine) -> dict[str, Any]:
     """Training in which the loss of the last process alone jumps, once, at step ``JUMP``."""
     torch.manual_seed(7)
     module = engine.join_processes(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4)))
-    pixels = torch.randint(0, 256, (48, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
-    images = ImageSet.whole(pixels.numpy(), None, [f"{i}.png" for i in range(len(pixels))])
     calls = 0
 
     def step(wrapped: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -183,17 +197,10 @@ def go_back_together(engine: Engine) -> dict[str, Any]:
         }
 
     settings = SupervisedSettings(epochs=8, batch_size=16, on_spike="rollback")
-    task = Task("supervised", module, Batches(images, engine.device), step, lambda epoch: {})
-    folder = Path(tempfile.gettempdir()) / f"twoviews-jump-{os.environ['MASTER_PORT']}"
-    folder.mkdir(exist_ok=True)
-    try:
-        training.train(task, settings, engine, RunFolder(folder, writes=engine.is_first), seed=5)
-        engine.barrier()
+    with trained_together(module, step, settings, engine, "jump") as (folder, error):
+        assert error is None
         (last,) = (folder / "checkpoints").glob("step-00000024")
         state = json.loads((last / "state.json").read_text())
-    finally:
-        engine.barrier()
-        shutil.rmtree(folder, ignore_errors=True)
     return {"calls": calls, "left_out": state["left_out"], "weights": dict(module.state_dict())}
 
 
@@ -364,18 +371,11 @@ def test_joining_keeps_weights_statistics_and_what_is_frozen() -> None:
 # The real command. --------------------------------------------------------------------------------------------------
 
 
-def pretrain(images: Path, out: Path, *launcher: str) -> dict[str, Any]:
-    options = ["--epochs", "1", "--warmup-epochs", "0", "--batch-size", "16", "--image-size", "16"]
-    options += ["--backbone", "resnet18_w16", "--device", "cpu", "--precision", "float32", "--threads", "1"]
-    options += ["--out", str(out), "--cache", str(out.parent / f"{out.name}-cache")]
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, "twoviews", "pretrain", str(images), *options],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        cwd=out.parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def pretrain(images: Path, out: Path, run: Callable[[list[str]], object] = main) -> dict[str, Any]:
+    command = ["pretrain", str(images), "--epochs", "1", "--warmup-epochs", "0", "--batch-size", "16"]
+    command += ["--image-size", "16", "--backbone", "resnet18_w16", "--device", "cpu", "--precision", "float32"]
+    command += ["--threads", "1", "--out", str(out), "--cache", str(out.parent / f"{out.name}-cache")]
+    done = run_forked(command, out.parent, {**os.environ, "OMP_NUM_THREADS": "1"}, timeout=200, run=run)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("pretrain: 1 epochs") == 1, done.stdout  # one process speaks
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -391,7 +391,7 @@ def test_pretraining_under_torchrun_is_pretraining(tmp_path: Path) -> None:
         coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
         coarse.resize((20, 20)).save(images / "unlabeled" / f"{i:02d}.png")
     one = pretrain(images, tmp_path / "one")
-    two = pretrain(images, tmp_path / "two", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    two = pretrain(images, tmp_path / "two", partial(torchrun, world=2))
     assert two["step"] == one["step"] == 2
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
     assert two["contrastive_top1"] == pytest.approx(one["contrastive_top1"], abs=0.05)

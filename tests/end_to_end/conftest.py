@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
+from forked import run_forked
 from PIL import Image
 
 # Small enough for seconds, whole enough to run every stage.
@@ -66,8 +69,21 @@ def whereabouts() -> Image.Exif:
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("data") / "photos")
+def for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the processes that run the tests: what is there is made by the first that needs it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "for-all"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(for_all: Path) -> Path:
+    """For reading only, as ``study`` is: other tests read them at the same time."""
+    with FileLock(for_all / "photos.lock"):
+        if not (for_all / "photos").exists():
+            write_photos(for_all / "photos")
+    return for_all / "photos"
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -77,12 +93,17 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
 
 
-def twoviews(*words: object, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """The real command in a process of its own."""
+def twoviews(*words: object, cwd: Path, light: bool = False) -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own; ``light`` as in ``Forked``."""
+    return run_forked([*map(str, words)], cwd, environment(), timeout=280, light=light)
+
+
+def fresh(*words: object, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """The same in a Python of its own, for what is looked up while modules load."""
     return subprocess.run(
         [sys.executable, "-m", "twoviews", *map(str, words)],
         cwd=cwd,
-        env=environment() if env is None else env,
+        env=env,
         capture_output=True,
         text=True,
         timeout=280,
@@ -146,9 +167,20 @@ class Watched:
 
 
 @pytest.fixture(scope="session")
-def watched(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+def watched(photos: Path, for_all: Path) -> Watched:
     """A finished study, run by the real command, and what it did to its surroundings."""
-    work, places, guard = (tmp_path_factory.mktemp(name) for name in ("work", "places", "guard"))
+    found = for_all / "watched.pickle"
+    with FileLock(for_all / "watched.lock"):
+        if not found.exists():
+            found.write_bytes(pickle.dumps(vars(watch(photos, for_all / "watched"))))
+        return Watched(**pickle.loads(found.read_bytes()))
+
+
+def watch(photos: Path, root: Path) -> Watched:
+    """Run a study below ``root``."""
+    work, places, guard = (root / name for name in ("work", "places", "guard"))
+    for folder in (work, places, guard):
+        folder.mkdir(parents=True)
     (guard / "sitecustomize.py").write_text(NO_NETWORK)
     connections = guard / "connections"
     connections.write_text("")
@@ -159,7 +191,7 @@ def watched(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
         env[name] = str(places / name)
     env |= {"PYTHONPATH": str(guard), "CONNECTIONS": str(connections), "API_TOKEN": TOKEN}
     before = listing(photos)
-    done = twoviews("study", photos, *FAST, *STAGES, cwd=work, env=env)
+    done = fresh("study", photos, *FAST, *STAGES, cwd=work, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return Watched(
         work / "output" / "study-photos",

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import FAST, STAGES, environment, picture, twoviews, write_photos
+from conftest import FAST, STAGES, environment, fresh, picture, twoviews, write_photos
 from test_interrupted import finish, same_study, start
 
 ONE = [*FAST, "--epochs", "1", "--batch-size", "16"]
@@ -29,7 +29,7 @@ POOR = {
 def test_without_a_home_and_with_an_old_terminal(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "b\u00e4ume \u4e2d", train=6, test=2, unlabeled=16)
     kept = {key: value for key, value in os.environ.items() if key in ("PATH", "TMPDIR", "VIRTUAL_ENV")}
-    done = twoviews("supervised", photos, *ONE, cwd=tmp_path, env={**kept, **POOR})
+    done = fresh("supervised", photos, *ONE, cwd=tmp_path, env={**kept, **POOR})
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert "supervised: results in output/supervised-" in done.stdout
@@ -43,12 +43,12 @@ def test_a_torch_that_can_not_be_loaded_is_one_line(tmp_path: Path) -> None:
         "raise ImportError('libcudart.so.12: cannot open shared object file: No such file or directory')\n"
     )
     for command in (["pretrain", "sample"], ["study", "photos"], ["bench"]):
-        done = twoviews(*command, cwd=tmp_path, env={**environment(), "PYTHONPATH": str(tmp_path)})
+        done = fresh(*command, cwd=tmp_path, env={**environment(), "PYTHONPATH": str(tmp_path)})
         assert done.returncode == 2
         assert done.stderr.startswith("twoviews: ")
         assert "can't be loaded (libcudart.so.12: cannot open shared object file" in done.stderr
         assert done.stderr.count("\n") == 1
-    done = twoviews("--help", cwd=tmp_path, env={**environment(), "PYTHONPATH": str(tmp_path)})
+    done = fresh("--help", cwd=tmp_path, env={**environment(), "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0
 
 

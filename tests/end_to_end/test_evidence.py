@@ -29,7 +29,7 @@ def evidence(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds, each with 6 labels a class and with all."""
     work = tmp_path_factory.mktemp("evidence")
     words = ["--seed", "3", "--seeds", "2", "--labels-per-class", "6,50"]
-    done = twoviews("study", photos, *FAST, *SMALL, *words, cwd=work)
+    done = twoviews("study", photos, *FAST, *SMALL, *words, cwd=work, light=True)
     assert done.returncode == 0, done.stderr
     return work / "output/study-photos"
 
@@ -112,7 +112,7 @@ def test_what_was_lost_is_made_again_and_is_the_same(evidence: Path) -> None:
     (evidence / "seed4/labels-6/finetune/results.json").unlink()
     settings = yaml.safe_load((evidence / "settings.yaml").read_text())
     words = ["study", settings["data"], "--config", evidence / "settings.yaml"]
-    done = twoviews(*words, cwd=evidence.parents[1])
+    done = twoviews(*words, cwd=evidence.parents[1], light=True)
     assert done.returncode == 0, done.stderr
     after = results_of(evidence)
     for results in (before, after):

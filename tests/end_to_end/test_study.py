@@ -196,11 +196,10 @@ def test_other_settings_are_refused_with_their_difference(study, photos):
     assert other.stderr.count("\n") == 1
 
 
-def test_predict_gives_every_picture_a_class(study, photos):
-    work = study.parents[1]
-    done = twoviews("predict", study, photos / "test", "--out", work / "p.csv", cwd=work)
+def test_predict_gives_every_picture_a_class(study, photos, tmp_path):
+    done = twoviews("predict", study, photos / "test", "--out", "p.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = rows(work / "p.csv")
+    found = rows(tmp_path / "p.csv")
     tested = {row["file"]: row["finetuned"] for row in rows(study / "test/predictions.csv")}
     assert len(found) == 48
     assert not any(row["file"].startswith("=") for row in found)  # quoted, as a spreadsheet would run it
@@ -209,24 +208,23 @@ def test_predict_gives_every_picture_a_class(study, photos):
         assert 0 < float(row["confidence"]) <= 1
 
 
-def test_export_gives_a_state_dict_that_timm_takes(study):
-    work = study.parents[1]
-    done = twoviews("export", study, "--to", "pth", "--out", work / "exported", cwd=work)
+def test_export_gives_a_state_dict_that_timm_takes(study, tmp_path):
+    done = twoviews("export", study, "--to", "pth", "--out", "exported", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     import twoviews.model.resnet50 as resnet
 
     backbone = resnet.create_backbone("resnet18_w16", "small")
-    backbone.load_state_dict(torch.load(work / "exported/backbone.pth", weights_only=True))
+    backbone.load_state_dict(torch.load(tmp_path / "exported/backbone.pth", weights_only=True))
     ours = load_backbone(study)
     image = torch.randn(2, 3, 32, 32)
     assert torch.equal(backbone.eval()(image), ours(image))
     classifier = timm.create_model("resnet18_w16", num_classes=3)
     classifier.conv1 = torch.nn.Conv2d(3, 16, 3, padding=1, bias=False)
     classifier.maxpool = torch.nn.Identity()
-    classifier.load_state_dict(torch.load(work / "exported/classifier.pth", weights_only=True))
+    classifier.load_state_dict(torch.load(tmp_path / "exported/classifier.pth", weights_only=True))
 
 
-def test_user_files_are_untouched(photos, study):
+def test_user_files_are_untouched(photos, tmp_path):
     def tree() -> str:
         digest = hashlib.sha256()
         for path in sorted(photos.rglob("*")):
@@ -236,9 +234,8 @@ def test_user_files_are_untouched(photos, study):
         return digest.hexdigest()
 
     before = tree()
-    work = study.parents[1]
-    assert twoviews("check", photos, "--image-size", "32", "--out", work / "checked", cwd=work).returncode == 0
-    assert {p.name for p in (work / "checked").iterdir()} == {
+    assert twoviews("check", photos, "--image-size", "32", "--out", "checked", cwd=tmp_path).returncode == 0
+    assert {p.name for p in (tmp_path / "checked").iterdir()} == {
         *("check.json", "skipped.csv", "leaks.csv", "conflicts.csv"),
     }
     assert tree() == before

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 
-from conftest import CLASSES, SECRET, TOKEN, twoviews
+from conftest import CLASSES, SECRET, TOKEN, fresh
 
 
 def test_no_connection_is_tried(watched):
@@ -43,10 +44,11 @@ def test_nothing_is_left_among_the_users_files(watched):
     assert not any(name.count("/") > 1 for name in ours)
 
 
-def test_a_home_that_can_not_be_is_not_needed(watched):
+def test_a_home_that_can_not_be_is_not_needed(watched, tmp_path):
     places = {name: "/dev/null/nowhere" for name in watched.environment if name.startswith(("HOME", "XDG_"))}
-    out = watched.work / "homeless.html"
-    done = twoviews("report", watched.study, "--out", out, cwd=watched.work, env={**watched.environment, **places})
+    shutil.copytree(watched.study, tmp_path / "study")
+    out = tmp_path / "homeless.html"
+    done = fresh("report", "study", "--out", out, cwd=tmp_path, env={**watched.environment, **places})
     assert done.returncode == 0, done.stderr
     assert out.exists()
     assert watched.connections.read_text() == ""

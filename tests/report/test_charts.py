@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fixture_charts import CLASSIFIER, PRETRAINING, classifier_rows, measured, pretraining_rows, write_rows
 from fixture_more import add_label_curve
-from test_page import Page
+from fixture_page import Page
 
 from twoviews.report import charts, style
 from twoviews.report.charts import charts_section

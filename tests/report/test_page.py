@@ -9,11 +9,11 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_page import Page
 from fixture_study import CLASSES, HOSTILE, edit_results, stop_early, write_study
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -21,36 +21,6 @@ from PIL.PngImagePlugin import PngInfo
 from twoviews.errors import DataError
 from twoviews.report.page import write_report
 from twoviews.report.pictures import embed_file
-
-
-class Page(HTMLParser):
-    """The tags, the attributes that load something, and the text of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.loads: list[str] = []
-        self.text = ""
-        self.script = ""
-        self.policy = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        given = dict(attributes)
-        self.loads += [given[name] or "" for name in ("src", "href", "srcset", "data", "action") if name in given]
-        assert not any(name.startswith("on") for name in given)
-        if given.get("http-equiv") == "Content-Security-Policy":
-            self.policy = given["content"] or ""
-
-    def handle_endtag(self, tag: str) -> None:
-        self.text += " "
-
-    def handle_data(self, data: str) -> None:
-        if self.cdata_elem == "script":
-            self.script += data
-        else:
-            self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +40,7 @@ def fresh(tmp_path):
 
 
 def text_of(path: Path) -> str:
-    return " ".join(Page(path.read_text(encoding="utf-8")).text.split())
+    return Page(path.read_text(encoding="utf-8")).text
 
 
 def test_page_is_made_without_torch_or_pyplot(study, tmp_path):
@@ -88,7 +58,7 @@ def test_page_holds_every_part(html):
     page = Page(html)
     for part in ("models", "curves", "confusion", "classes", "features", "views", "data", "again"):
         assert f'<section id="{part}">' in html
-    text = " ".join(page.text.split())
+    text = page.text
     assert text.index("Pretraining helped:") < text.index("All models on the test images")
     for said in (
         "59.7%",
@@ -171,7 +141,7 @@ def test_pictures_of_copies_that_do_not_fit_are_left_out(study, tmp_path, damage
         data["leaks"][0] = HOSTILE
     (tmp_path / "data.json").write_text(json.dumps(data))
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
-    text = " ".join(page.text.split())
+    text = page.text
     assert page.tags.count("img") == 0
     assert ("Left out of this page:" in text) == (damage != "missing")
     assert "test/13.png" in text

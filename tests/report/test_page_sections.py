@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 from fixture_more import add_feature_checks, add_folds, add_label_curve, add_tuning, several_seeds
+from fixture_page import Page
 from fixture_study import CLASSES, HOSTILE, edit_results, write_study
-from test_page import Page
 
 from twoviews.report.features.words import feature_sentences
 from twoviews.report.page import write_report
@@ -47,7 +47,6 @@ def study(small, tmp_path):
 def page_of(folder):
     html = write_report(folder).read_text(encoding="utf-8")
     page = Page(html)
-    page.text = " ".join(page.text.split())
     return html, page
 
 

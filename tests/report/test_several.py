@@ -6,12 +6,12 @@ import csv
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import yaml
 from fixture_more import add_label_curve, several_seeds
+from fixture_page import Page
 from fixture_several import (
     another,
     change_correct,
@@ -38,34 +38,6 @@ from twoviews.settings import ReportCommand
 from twoviews.stages import report
 from twoviews.stages.compare_studies import compare_studies
 from twoviews.stages.report import run_report
-
-
-class Page(HTMLParser):
-    """Tags, addresses that are loaded, the text, and the policy of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.loads: list[str] = []
-        self.policy = ""
-        self.parts: list[str] = []
-        self.feed(html)
-        self.text = " ".join("".join(self.parts).split())
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
-        self.tags.append(tag)
-        self.loads += [given[name] or "" for name in ("src", "href", "srcset", "data", "action") if name in given]
-        assert not any(name.startswith("on") for name in given)
-        if given.get("http-equiv") == "Content-Security-Policy":
-            self.policy = given["content"] or ""
-
-    def handle_endtag(self, tag: str) -> None:
-        self.parts.append(" ")
-
-    def handle_data(self, data: str) -> None:
-        if self.cdata_elem is None:
-            self.parts.append(data)
 
 
 @pytest.fixture(scope="module")

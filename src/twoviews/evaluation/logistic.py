@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import eigh
-from scipy.optimize import minimize
 
 from twoviews.evaluation.arrays import Doubles, Floats, Whole
 
@@ -123,6 +122,8 @@ def _descend(
     rows: Floats, truth: Floats, c: float, weight: Doubles, bias: Doubles, tolerance: float
 ) -> tuple[Doubles, Doubles, int]:
     """L-BFGS from weights C×R and intercepts (C,): where it ends, and in how many steps."""
+    from scipy.optimize import minimize  # slow to import, and stages that fit no probe read this module too
+
     # Diagonal of the curvature at the start.
     curvature = np.concatenate([np.full(weight.shape, 1.0 / c), np.zeros((len(bias), 1))], axis=1)
     for part, (_, probabilities) in _softmax(rows, weight, bias):
