@@ -154,6 +154,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("jumps") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_module, "EPOCH_SECONDS", 0.0)
+        patch.setattr(train_module, "SAVE_PAUSE", 0.0)
         computed = run(path, "rollback")
     assert computed == [*range(JUMP + 1), *range(JUMP + 1 - LEFT_OUT), *range(JUMP + 1, EPOCHS * STEPS_PER_EPOCH)]
     return path
