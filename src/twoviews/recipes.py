@@ -76,9 +76,9 @@ RECIPES: dict[str, Recipe] = {
     # A start from the sample's recipe: as many images a second, 4.5 times as many unlabeled ones, 5 times the labels.
     "cifar10_as_stl10": Recipe(
         command="twoviews study cifar10_as_stl10",
-        machine="2 cores of an AMD EPYC with AVX512-BF16",
+        machine="2 cores of an AMD EPYC with AVX2, shared with other work and so untimed",
         minutes=None,
-        expected="not yet measured",
+        expected="with --pretrain.epochs 10 and 1,000 labels: baseline 58.1 %, fine-tuned 60.1 %; with 5,000: 72.8, 72.3 %",
         settings={
             "image_size": 32,
             "backbone": "resnet18_w16",
