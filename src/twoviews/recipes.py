@@ -78,7 +78,7 @@ RECIPES: dict[str, Recipe] = {
         command="twoviews study cifar10_as_stl10",
         machine="2 cores of an AMD EPYC with AVX2, shared with other work and so untimed",
         minutes=None,
-        expected="with --pretrain.epochs 10 and 1,000 labels: baseline 58.1 %, fine-tuned 60.1 %; with 5,000: 72.8, 72.3 %",
+        expected="pretrained for 10 epochs, with 1,000 labels: baseline 58.1 %, fine-tuned 60.1 %; 5,000: 72.8, 72.3 %",
         settings={
             "image_size": 32,
             "backbone": "resnet18_w16",
