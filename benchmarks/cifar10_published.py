@@ -8,7 +8,7 @@ The features of the frozen backbone, of the images as they are, at 10,000 test i
 - ``knn200``: weighted kNN with k = 200 and T = 0.1, as lightly's benchmarks have it (there the best epoch counts);
 - ``knn10``: majority of the 10 nearest by cosine, as simclr-cifar10's README has it;
 - ``linear_probe``: L2-regularised logistic regression, its strength chosen by cross-validation on 10,000 of the
-  training images.
+  training images and its penalty then made as much weaker as there are more of them.
 
 ``--classifiers`` adds the accuracy of what `twoviews supervised` and `twoviews finetune` left. One JSON line. RUN may
 have been pretrained on fewer images than the 50,000; their labels serve here all the same.
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from twoviews.dataset.cifar10 import load_cifar10
-from twoviews.dataset.images import evenly_spaced
+from twoviews.dataset.images import Source, evenly_spaced
 from twoviews.evaluation.knn import KNN
 from twoviews.evaluation.probes import choose_linear_probe, fit_linear_probe
 from twoviews.files import read_json
@@ -39,9 +39,8 @@ CHOICE_IMAGES = 10_000
 MAJORITY = 1e6  # a temperature at which all neighbours weigh the same
 
 
-def published(backbone: Any, about: dict[str, Any], root: Path, engine: Engine, with_probe: bool) -> dict[str, Any]:
+def published(backbone: Any, about: dict[str, Any], source: Source, engine: Engine, with_probe: bool) -> dict[str, Any]:
     """Accuracies of a frozen backbone."""
-    source = load_cifar10(root, download=False)
     assert source.test is not None
     norm = Normalisation(tuple(about["mean"]), tuple(about["std"]))
     backbone = engine.to_device(backbone)
@@ -61,7 +60,7 @@ def published(backbone: Any, about: dict[str, Any], root: Path, engine: Engine, 
     if with_probe:
         some = np.array(evenly_spaced(len(train), CHOICE_IMAGES))
         chosen, _ = choose_linear_probe(train[some], labels[some], classes)
-        c = chosen.c * len(train) / len(some)  # the penalty weighs the same beside each image
+        c = chosen.c * len(train) / len(some)  # five times the images need a weaker penalty; not searched
         found |= {"linear_probe": correct(fit_linear_probe(train, labels, classes, c).predict(test)), "c": c}
     return found
 
@@ -79,10 +78,11 @@ def main() -> None:
     backbone = load_backbone(arguments.run)
     about: dict[str, Any] = backbone.about  # type: ignore[assignment]
     line: dict[str, Any] = {"run": arguments.run.name, "model": about["model"]}
-    line |= published(backbone, about, arguments.data_root, engine, not arguments.no_probe)
+    source = load_cifar10(arguments.data_root, download=False)
+    line |= published(backbone, about, source, engine, not arguments.no_probe)
     results = read_json(arguments.run / "results.json")
     line |= {key: results[key] for key in ("epochs", "seconds") if key in results}
-    test = load_cifar10(arguments.data_root, download=False).test
+    test = source.test
     assert test is not None
     for folder in arguments.classifiers:
         classifier, said = load_classifier(folder / "models" / "classifier.safetensors")

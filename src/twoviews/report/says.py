@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twoviews.report.source import STAGE_NAMES, Stage
-from twoviews.report.words import count, dig, joined, number, percent
+from twoviews.report.words import COMPARED, count, dig, joined, number, percent
 
 _SHOWN_EPOCHS = 5
 
@@ -34,7 +34,7 @@ def pca_says(results: Mapping[str, Any]) -> str:
 
 def tested_says(results: Mapping[str, Any]) -> str:
     """The accuracies that the two maps of test images belong to."""
-    before, after = (dig(results, "models", name, "test_top1") for name in ("supervised", "finetuned"))
+    before, after = (dig(results, "models", name, "test_top1") for name in COMPARED)
     if number(before) is None or number(after) is None:
         return ""
     return f"Test accuracy is {percent(before)} for the baseline and {percent(after)} for the fine-tuned model."

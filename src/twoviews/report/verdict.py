@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twoviews.report.words import count, dig, items, joined, number, p_value, pair, signed
+from twoviews.report.words import COMPARED, count, dig, items, joined, number, p_value, pair, signed
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ _LEADS = {
 def verdict(results: Mapping[str, Any]) -> Verdict | None:
     """The answer that a study's numbers give, or None while there is nothing to compare."""
     comparison = dig(results, "comparison", "finetuned_minus_supervised") or {}
-    before, after = (number(dig(results, "models", name, "test_top1")) for name in ("supervised", "finetuned"))
+    before, after = (number(dig(results, "models", name, "test_top1")) for name in COMPARED)
     points = number(dig(comparison, "points"))
     if points is None and before is not None and after is not None:
         points = 100 * (after - before)

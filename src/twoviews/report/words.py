@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 NONE = "–"
@@ -160,3 +161,12 @@ def duration(value: Any) -> str:
 def joined(parts: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def path_for_command(path: Path) -> str:
+    """A path as a command takes it, without the folders above the one commands run in."""
+    full = path.resolve()
+    try:
+        return full.relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return full.name

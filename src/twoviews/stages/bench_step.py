@@ -120,8 +120,9 @@ def step_speed(settings: PretrainCommand, shared: Shared, steps: int) -> StepSpe
             return time.perf_counter()
 
         with _pieces(task, optimizer, seconds) as (timed, arrived, spent):
+            in_pieces = stepper.of(timed)
             for number in range(steps):
-                step(number, stepper.of(timed), arrived)
+                step(number, in_pieces, arrived)
         counter = FlopCounterMode(display=False)
         with counter, _pieces(task, optimizer, counter.get_total_flops) as (counted, arrived, flop):
             step(0, stepper.of(counted), arrived)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -55,8 +56,8 @@ class Stepper:
 
     def of(self, task: Task) -> Stepper:
         """The same with another step on other batches: the module and the optimizer stay."""
-        other = object.__new__(Stepper)
-        vars(other).update(vars(self), _task=task, _recorded=None)
+        other = copy.copy(self)
+        other._task, other._recorded = task, None
         return other
 
     def step(self, batch: Batch, step: int, watch: Watch | None = None) -> Scalars:

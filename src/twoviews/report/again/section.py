@@ -5,14 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from twoviews.report.again.machine import environment, seeds_say, times
 from twoviews.report.again.settings import Changed, changed_settings, recipe_of
 from twoviews.report.source import Run
 from twoviews.report.tables import Table, plain
-from twoviews.report.words import count
+from twoviews.report.words import count, path_for_command
 
 
 @dataclass(frozen=True)
@@ -101,17 +100,8 @@ def _setting(values: Mapping[str, Any], key: str) -> str:
     return plain(value)
 
 
-def _path(run: Run) -> str:
-    """The run folder as a command takes it, without the folders above the one commands run in."""
-    folder = run.folder.resolve()
-    try:
-        return folder.relative_to(Path.cwd()).as_posix() or "."
-    except ValueError:
-        return folder.name
-
-
 def _commands(run: Run, where: str) -> list[tuple[str, str]]:
-    path = _path(run)
+    path = path_for_command(run.folder)
     commands = []
     if run.environment.get("command"):
         commands.append((str(run.environment["command"]), "as it was run"))

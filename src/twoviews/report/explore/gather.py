@@ -28,6 +28,9 @@ CLASSIFIERS = {
     "imagenet_finetuned": "imagenet_finetuned",
 }
 
+REFERENCE = "pretrained"
+"""Whose maps the others are turned to match, where it has any; otherwise the first's."""
+
 
 @dataclass(frozen=True)
 class Backbone:

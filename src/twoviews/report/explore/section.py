@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from twoviews.dataset.images import evenly_spaced
 from twoviews.report.data import ReportData
 from twoviews.report.explore.align import flipped, on_a_square, turned
-from twoviews.report.explore.gather import CLASSIFIERS, Backbone, Images
+from twoviews.report.explore.gather import CLASSIFIERS, REFERENCE, Backbone, Images
 from twoviews.report.explore.neighbours import NEIGHBOURS, nearest
 from twoviews.report.map_kinds import MAP_NAMES, NEARNESS
 from twoviews.report.source import Run
@@ -181,7 +181,7 @@ def _neighbours(features: NDArray[Any] | None, tests: NDArray[np.int64]) -> str 
 
 def _reference(backbones: list[Backbone]) -> Backbone:
     """The one whose map the others are turned to match: SimCLR's, or the first."""
-    return next((one for one in backbones if one.name == "pretrained"), backbones[0])
+    return next((one for one in backbones if one.name == REFERENCE), backbones[0])
 
 
 def _quality(run: Run, backbone: str, kind: str) -> str:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from twoviews.report.explore.align import flipped, turned
-from twoviews.report.explore.gather import CLASSIFIERS
+from twoviews.report.explore.gather import CLASSIFIERS, REFERENCE
 from twoviews.report.image_index import Maps
 from twoviews.report.map_kinds import MAP_NAMES, NEARNESS
-
-FIRST = "pretrained"
-"""Whose maps the others are turned to match, where it has any."""
 
 
 def aligned(found: Maps) -> Maps:
@@ -18,7 +15,7 @@ def aligned(found: Maps) -> Maps:
 
     Where there is no map of SimCLR the first backbone's takes its place, in the order of the maps above.
     """
-    names = [one for one in (FIRST, *CLASSIFIERS) if any(f"{one}_{kind}" in found.points for kind in MAP_NAMES)]
+    names = [one for one in (REFERENCE, *CLASSIFIERS) if any(f"{one}_{kind}" in found.points for kind in MAP_NAMES)]
     points = dict(found.points)
     for name, places in found.points.items():
         kind = name.rpartition("_")[2]

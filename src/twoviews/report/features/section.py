@@ -10,9 +10,9 @@ import numpy as np
 
 from twoviews.report import says, tables, words
 from twoviews.report.data import ReportData
+from twoviews.report.explore.gather import REFERENCE
 from twoviews.report.features import maps
 from twoviews.report.features import tables as feature_tables
-from twoviews.report.features.aligned import FIRST
 from twoviews.report.features.map_words import map_sentences, map_sentences_on_test
 from twoviews.report.features.words import cluster_sentences, curve_sentences, knn_sentences, silhouette_sentences
 from twoviews.report.image_index import Maps, class_numbers
@@ -160,7 +160,7 @@ def _umap(found: Maps) -> Group:
 
 def _followed(found: Maps, kind: str) -> str:
     """That maps of a kind can be followed by eye, and no more, where SimCLR's is among several."""
-    if sum(name.endswith(f"_{kind}") for name in found.points) < 2 or f"{FIRST}_{kind}" not in found.points:
+    if sum(name.endswith(f"_{kind}") for name in found.points) < 2 or f"{REFERENCE}_{kind}" not in found.points:
         return ""
     return (
         " The maps of all models start from the same coordinates and are turned, mirrored and sized to match SimCLR’s"

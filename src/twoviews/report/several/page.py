@@ -32,6 +32,7 @@ from twoviews.report.words import (
     dig,
     duration,
     model_name,
+    path_for_command,
     percent,
     percent_range,
     signed,
@@ -216,13 +217,5 @@ def _at(points: Sequence[LabelPoint], labels: float) -> str:
 
 def _command(runs: Sequence[Run], out: Path | None) -> str:
     """What draws this page again, without the folders above the one commands run in."""
-    words = ["twoviews", "report", *(_shown(run.folder) for run in runs)]
-    return shlex.join(words if out is None else [*words, "--out", _shown(out)])
-
-
-def _shown(path: Path) -> str:
-    full = path.resolve()
-    try:
-        return full.relative_to(Path.cwd()).as_posix()
-    except ValueError:
-        return full.name
+    words = ["twoviews", "report", *(path_for_command(run.folder) for run in runs)]
+    return shlex.join(words if out is None else [*words, "--out", path_for_command(out)])
