@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAST, twoviews
 from PIL import Image
+from real_commands import FAST, twoviews
 
 from twoviews.dataset.sample import SAMPLE_FILE
 from twoviews.report.page import write_report

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import FAST, STAGES, environment, fresh, picture, twoviews, write_photos
+from real_commands import FAST, STAGES, environment, fresh, picture, twoviews, write_photos
 from test_interrupted import finish, same_study, start
 
 ONE = [*FAST, "--epochs", "1", "--batch-size", "16"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import FAST, twoviews
+from real_commands import FAST, twoviews
 
 from twoviews.evaluation.seeds import difference_over_seeds
 

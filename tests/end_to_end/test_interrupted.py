@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAST, STAGES, environment, twoviews
 from forked import Forked
+from real_commands import FAST, STAGES, environment, twoviews
 from safetensors.numpy import load_file
 
 from twoviews import cli, disk

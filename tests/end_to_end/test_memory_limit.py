@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAST, environment
 from PIL import Image
+from real_commands import FAST, environment
 
 # What is loaded takes address space; the limit is set beside it, and is the system's own (as with `ulimit -v`).
 # Without oneDNN, which may crash where it gets no memory.

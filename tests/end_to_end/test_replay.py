@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import FAST, listing, twoviews
+from real_commands import FAST, listing, twoviews
 
 # Weights that double from step to step: within an epoch the network's numbers leave float32.
 ABSURD = ["--epochs", "4", "--warmup-epochs", "0", "--batch-size", "32", "--base-lr", "1e30"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_photos
+from real_commands import write_photos
 from safetensors.numpy import load_file
 
 from twoviews import cli

@@ -13,7 +13,7 @@ import pytest
 import timm
 import torch
 import yaml
-from conftest import CLASSES, FAST, STAGES, twoviews
+from real_commands import CLASSES, FAST, STAGES, twoviews
 
 from twoviews import load_backbone
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
-from conftest import CLASSES, SECRET, TOKEN, fresh
+from real_commands import CLASSES, SECRET, TOKEN, fresh
 
 
 def test_no_connection_is_tried(watched):
