@@ -18,23 +18,26 @@ import pytest
 import torch
 from PIL import Image
 from processes import run_forked, run_processes, torchrun
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from twoviews.cli import main
 from twoviews.dataset.augmentations import Augmentation
 from twoviews.dataset.batches import Batches
 from twoviews.dataset.images import ImageSet
-from twoviews.errors import NumbersError
+from twoviews.errors import CheckpointError, NumbersError
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.model.batchnorm import JointBatchNorm, join_batchnorm
 from twoviews.settings import SupervisedSettings
 from twoviews.trainers import train as training
+from twoviews.trainers.checkpoint import State, save_checkpoint
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.failures import read_failure
 from twoviews.trainers.progress import speaks
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.steps import Batch, SimCLRStep
+from twoviews.trainers.take_up import take_up
 from twoviews.trainers.task import Task
 from twoviews.trainers.validate import Normalisation
 
@@ -204,6 +207,21 @@ def go_back_together(engine: Engine) -> dict[str, Any]:
     return {"calls": calls, "left_out": state["left_out"], "weights": dict(module.state_dict())}
 
 
+def folders_of_their_own(engine: Engine) -> dict[str, Any]:
+    """What a training says in which each process sees the checkpoints of another folder."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder), writes=True)
+        save_checkpoint(run.checkpoints, module, optimizer, State(step=3 + engine.rank))
+        task = Task("pretrain", module, None, None, lambda epoch: {})  # type: ignore[arg-type]
+        try:
+            take_up(task, optimizer, engine, run)
+        except CheckpointError as error:
+            return {"said": str(error)}
+    return {}
+
+
 def everything(engine: Engine) -> dict[str, Any]:
     return {
         "contrast": {name: contrast(engine, decoupled) for name, decoupled in LOSSES.items()},
@@ -212,23 +230,29 @@ def everything(engine: Engine) -> dict[str, Any]:
         "normalise": normalise(engine),
         "agree": agree(engine),
         "jump": go_back_together(engine),
+        "apart": folders_of_their_own(engine),
         "stop": {spoilt: stop_together(engine, spoilt) for spoilt in ("loss", "gradient")},
     }
 
 
 def batchnorm(kind: str) -> nn.Module:
-    made = nn.BatchNorm1d(4) if kind == "vectors" else nn.BatchNorm2d(4)
+    made: nn.Module
+    made = {"vectors": nn.BatchNorm1d, "images": nn.BatchNorm2d, "with activation": activated}[kind](4)
     with torch.no_grad():
         made.weight.copy_(numbers(4, seed=8))
         made.bias.copy_(numbers(4, seed=9))
     return made.double()
 
 
+def activated(channels: int) -> nn.Module:
+    return BatchNormAct2d(channels, act_layer=nn.SiLU)
+
+
 def batchnorm_inputs() -> dict[str, list[Tensor]]:
     """Three batches of each: two to train on, one to evaluate; means and scales differ by channel and row."""
     vectors = [3 * numbers(11, 4, seed=s) * (1 + numbers(11, 1, seed=s + 50)) + 2 for s in (20, 21, 22)]
     images = [numbers(11, 4, 3, 5, seed=s) * (1 + numbers(11, 1, 1, 1, seed=s + 50)) - 1 for s in (30, 31, 32)]
-    return {"vectors": vectors, "images": images}
+    return {"vectors": vectors, "images": images, "with activation": images}
 
 
 def through_batchnorm(module: nn.Module, batches: list[Tensor]) -> dict[str, Any]:
@@ -307,7 +331,7 @@ def test_chunks_over_processes_give_the_joint_batch_s_gradient(found: list[dict[
     assert all(float(g.abs().max()) > 1e-3 for g in alone.values())
 
 
-@pytest.mark.parametrize("kind", ["vectors", "images"])
+@pytest.mark.parametrize("kind", ["vectors", "images", "with activation"])
 def test_batchnorm_is_that_of_the_joint_batch(found: list[dict[str, Any]], kind: str) -> None:
     batches = batchnorm_inputs()[kind]
     expected = through_batchnorm(nn.Sequential(batchnorm(kind)), batches)
@@ -324,6 +348,12 @@ def test_batchnorm_is_that_of_the_joint_batch(found: list[dict[str, Any]], kind:
     # Statistics of a process's own share would have been others.
     own = [batches[0][bounds(rank, len(found), len(batches[0]))] for rank in range(len(found))]
     assert not torch.allclose(own[0].mean(), own[1].mean(), rtol=0.05)
+
+
+def test_machines_that_see_different_folders_are_refused(found: list[dict[str, Any]]) -> None:
+    for result in found:
+        assert "checkpoints of different steps; with several machines" in result["apart"]["said"]
+        assert result["apart"]["said"].endswith(f"(3 and {2 + len(found)})")
 
 
 def test_all_processes_come_to_one_answer(found: list[dict[str, Any]]) -> None:

@@ -1,7 +1,8 @@
 """The real command in a process of its own that is forked off one which has loaded what every command loads.
 
 Loading torch and what is built on it takes longer than most of what is tested here. Where the loading itself is part
-of what is tested (a path, a home, a missing library), the command is started as a user starts it: ``real_commands.fresh``.
+of what is tested (a path, a home, a missing library), the command is started as a user starts it:
+``real_commands.fresh``.
 """
 
 from __future__ import annotations

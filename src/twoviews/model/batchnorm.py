@@ -1,4 +1,4 @@
-"""BatchNorm over the joint batch of all processes, for CPUs: torch's SyncBatchNorm runs on GPUs alone.
+"""BatchNorm over the joint batch of all processes: on GPUs torch's SyncBatchNorm, which runs there alone, else ours.
 
 SimCLR's statistics are those of the global 2N batch (Chen et al. 2020, section 2.2, "Global BN"): with statistics of
 its own, each process could tell its positives by them.
@@ -11,7 +11,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
+
+from twoviews.errors import SettingsError
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -65,18 +68,53 @@ class JointBatchNorm(nn.modules.batchnorm._BatchNorm):
         return out.to(input.dtype)
 
 
-def join_batchnorm(module: nn.Module) -> nn.Module:
-    """Replace every BatchNorm of ``module`` by one over all processes, weights and statistics kept."""
-    for name, child in module.named_children():
-        if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            joint = JointBatchNorm(
-                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+class JointBatchNormAct(JointBatchNorm):
+    """The same for timm's BatchNorm that holds the activation after it."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        out: Tensor = self.act(self.drop(super().forward(input)))
+        return out
+
+
+# Exactly these classes: a class derived from one of them computes something else besides, which would be lost.
+_JOINT: dict[type[nn.Module], type[JointBatchNorm]] = {
+    nn.BatchNorm1d: JointBatchNorm,
+    nn.BatchNorm2d: JointBatchNorm,
+    BatchNormAct2d: JointBatchNormAct,
+}
+
+
+def join_batchnorm(module: nn.Module, *, on_gpu: bool = False) -> nn.Module:
+    """Replace every BatchNorm of ``module`` by one over all processes, weights and statistics kept.
+
+    Raises:
+        SettingsError: one is of a kind that can't be computed over several processes.
+    """
+    for name, child in module.named_modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm) and type(child) not in _JOINT:
+            raise SettingsError(
+                f"--backbone: its layer {name} is a {type(child).__name__}, whose statistics can't be taken over "
+                "several processes; train it on one, or take another backbone."
             )
-            # The same tensors: device, dtype and whether they are frozen stay as they were.
-            joint._parameters, joint._buffers = child._parameters, child._buffers
-            # timm's ResNet calls bn then act; its fused BatchNormAct2d is another class and is left alone.
-            joint.train(child.training)
-            setattr(module, name, joint)
-        else:
-            join_batchnorm(child)
+    if on_gpu:
+        synchronised: nn.Module = convert_sync_batchnorm(module)  # torch's own would lose timm's activations
+        return synchronised
+    return _joined(module)
+
+
+def _joined(module: nn.Module) -> nn.Module:
+    for name, child in module.named_children():
+        kind = _JOINT.get(type(child))
+        if kind is None:
+            _joined(child)
+            continue
+        assert isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d))
+        joint = kind(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
+        # The same tensors and parts: device, dtype and whether they are frozen stay as they were.
+        joint._parameters, joint._buffers, joint._modules = child._parameters, child._buffers, child._modules
+        joint.train(child.training)
+        setattr(module, name, joint)
     return module

@@ -203,8 +203,8 @@ def in_run_folder(command: str, settings: Any, shared: Shared, work: Callable[[R
     path = Path(shared.engine.share(str(first.path if first else default)))
     run = first or RunFolder(path, writes=False)
     try:
-        finished = run.finished
-        shared.engine.barrier()  # every process has looked before the first one can finish
+        # What the first process finds holds for all: they may not see its folder, and it may finish before they look.
+        finished = bool(shared.engine.share("finished" if run.finished else ""))
         if finished:
             if shared.engine.is_first:
                 say(f"{command}: already complete in {run.path}; use --new to run it again beside it")

@@ -9,6 +9,7 @@ the epoch) is copied to where it reads them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -64,12 +65,13 @@ def record(work: Work, batch: Batch, parameters: list[nn.Parameter]) -> Recordin
         RuntimeError: memory does not suffice.
     """
     static = _like(batch)
-    graph = torch.cuda.CUDAGraph()
+    graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
     try:
         # Another thread may read ahead and take memory meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             scalars, norm = work(static)
     except RuntimeError as error:
+        _close(pool)
         if is_out_of_memory(error, surely=True):
             raise
         torch.cuda.synchronize()
@@ -78,6 +80,15 @@ def record(work: Work, batch: Batch, parameters: list[nn.Parameter]) -> Recordin
         return None
     gradients = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
     return Recording(graph, static, scalars, norm, gradients)
+
+
+def _close(pool: tuple[int, int]) -> None:
+    """End the recording's use of memory, which torch leaves open where the device refused to record.
+
+    Left open, no memory is given back any more: out of memory could not be answered with what fits.
+    """
+    with suppress(RuntimeError):  # it was ended
+        torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
 
 
 def _like(batch: Batch) -> Batch:

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,48 +15,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from twoviews.errors import SettingsError
+from twoviews.errors import CheckpointError, SettingsError
 from twoviews.model.batchnorm import join_batchnorm
 from twoviews.model.convolution import speed_up_convolutions
-from twoviews.processor import multiplies_in_bf16
 from twoviews.settings import RunSettings
 from twoviews.trainers.determinism import choose_algorithms, repeats_bits, what_it_does
+from twoviews.trainers.device import choose_device, choose_precision, compile_for_sizes
 from twoviews.trainers.optimizer import norm_of, parameters_of
 from twoviews.trainers.progress import say
 
-
-def choose_device(asked: str) -> str:
-    """``auto`` becomes cuda, mps or cpu, by what is there.
-
-    Raises:
-        SettingsError: the device asked for is not there.
-    """
-    has_cuda = torch.cuda.is_available()
-    has_mps = torch.backends.mps.is_available()
-    if asked == "auto":
-        return "cuda" if has_cuda else "mps" if has_mps else "cpu"
-    if (asked == "cuda" and not has_cuda) or (asked == "mps" and not has_mps):
-        there = "mps and cpu" if has_mps else "cuda and cpu" if has_cuda else "cpu only"
-        raise SettingsError(f"--device {asked}: not found on this machine, which has {there}; use --device auto.")
-    return asked
-
-
-def choose_precision(asked: str, device: str) -> str:
-    """``auto`` becomes bf16 where the processor computes in it, else float32.
-
-    Raises:
-        SettingsError: fp16 without a GPU.
-    """
-    if asked == "fp16" and device != "cuda":
-        raise SettingsError("--precision fp16 needs a CUDA GPU; use --precision auto.")
-    if asked != "auto":
-        return asked
-    if device == "cuda":
-        # Ampere and later; older cards emulate bf16 slowly.
-        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "float32"
-    if device == "cpu":
-        return "bf16" if multiplies_in_bf16() else "float32"
-    return "float32"
+# How long processes wait for the first one, which alone checks features, tests and draws: torch's half an hour is too
+# short for that on large sets. Where a process dies, torchrun ends the others.
+_PATIENCE = timedelta(days=1)
 
 
 class _Gather(torch.autograd.Function):
@@ -113,13 +84,14 @@ class Engine:
                 devices=local,
                 num_nodes=max(1, world // local),
                 # Every process has the same buffers, since BatchNorm sees the joint batch.
-                strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto",
+                strategy=DDPStrategy(broadcast_buffers=False, timeout=_PATIENCE) if world > 1 else "auto",
                 precision=names[self.precision],  # type: ignore[arg-type]
             )
             self._fabric.launch()
         self.device: torch.device = self._fabric.device
         self.rank: int = self._fabric.global_rank
         self.world_size: int = self._fabric.world_size
+        self._first_state = self.state()
         self.can_record = kind == "cuda" and self.world_size == 1 and not self.scales_loss
 
     @property
@@ -145,19 +117,17 @@ class Engine:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Sizes of views are few: code for each is faster than code for all.
-            called: Any = torch.compile(module, dynamic=False) if compiled else module
+            called: Any = compile_for_sizes(module) if compiled else module
             wrapped = self._fabric.setup(called, optimizer)
         return wrapped[0], wrapped[1]
 
     def join_processes(self, module: nn.Module) -> nn.Module:
-        """BatchNorm over the joint batch of all processes."""
-        if self.world_size == 1:
-            return module
-        if self.device.type == "cuda":
-            synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-            return synchronised
-        return join_batchnorm(module)
+        """BatchNorm over the joint batch of all processes.
+
+        Raises:
+            SettingsError: the module has a kind of BatchNorm that can't be joined.
+        """
+        return module if self.world_size == 1 else join_batchnorm(module, on_gpu=self.device.type == "cuda")
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Forward passes outside a wrapped module, in the run's precision."""
@@ -215,6 +185,20 @@ class Engine:
         """The first process's text, in every process."""
         return str(self._fabric.broadcast(text)) if self.world_size > 1 else text
 
+    def require_same(self, value: int, what: str) -> None:
+        """Look whether every process has the same.
+
+        Args:
+            value: of this process.
+            what: what is said where they differ.
+
+        Raises:
+            CheckpointError: they differ; in every process.
+        """
+        least, most = self.lowest(value), -self.lowest(-value)
+        if least != most:
+            raise CheckpointError(f"{what} ({least:.0f} and {most:.0f})")
+
     def lowest(self, value: float) -> float:
         """The lowest of the processes' values."""
         if self.world_size == 1:
@@ -259,9 +243,9 @@ class Engine:
         return dict(self._scaler.state_dict()) if self._scaler is not None else {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restore what ``state`` gave."""
-        if self._scaler is not None and state:
-            self._scaler.load_state_dict(state)
+        """Restore what ``state`` gave; an empty one is that of a training that begins."""
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state or self._first_state)
 
     def describe(self) -> dict[str, Any]:
         """The machine, for environment.json."""

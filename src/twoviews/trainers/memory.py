@@ -153,4 +153,5 @@ def _free(engine: Engine) -> None:
     gc.collect()
     give_back()
     if engine.device.type == "cuda":
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # a step that could not be recorded may leave its memory marked as in use
+            torch.cuda.empty_cache()

@@ -19,11 +19,12 @@ from torch.optim import Optimizer
 from twoviews import disk
 from twoviews.errors import CheckpointError, NumbersError
 from twoviews.settings import TrainingSettings
-from twoviews.trainers.checkpoint import State, checkpoints, load_latest, settle, step_of
+from twoviews.trainers.checkpoint import State, checkpoints, settle, step_of
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.failures import cures, ways_on
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.take_up import take_up
 from twoviews.trainers.task import Task
 from twoviews.trainers.watch import Jump
 
@@ -52,8 +53,7 @@ def go_back(
     engine.barrier()
     if not checkpoints(run.checkpoints):
         raise CheckpointError(f"{run.checkpoints} has no checkpoint from before step {first}; start anew with --new.")
-    before, best, _ = load_latest(run.checkpoints, task.module, optimizer)
-    engine.load_state(before.engine)
+    before, best, _ = take_up(task, optimizer, engine, run)
     before.left_out = sorted({*state.left_out, *range(first, jump.step + 1)})
     before.rollbacks = state.rollbacks + 1
     if run.writes:

@@ -73,3 +73,9 @@ def batch_positions(task: Task, size: int, steps: Iterable[int], seed: int) -> I
 def shares(task: Task, size: int, steps: Iterable[int], seed: int, engine: Engine) -> Iterator[Tensor]:
     """This process's part of each of ``batch_positions``."""
     return (share(positions, engine) for positions in batch_positions(task, size, steps, seed))
+
+
+def images_seen(task: Task, settings: TrainingSettings, engine: Engine) -> int:
+    """Images of a whole training, each epoch's counted: the last short batch of an epoch is left out."""
+    size = batch_size_of(task, settings, engine)
+    return len(task.batches) // size * size * settings.epochs

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from twoviews.errors import Stopped
 from twoviews.settings import TrainingSettings
-from twoviews.trainers.checkpoint import State, load_latest, require_room, save_checkpoint, settle
+from twoviews.trainers.checkpoint import State, require_room, save_checkpoint, settle
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.failures import forget_failure, record_failure
 from twoviews.trainers.feed import Feed
@@ -28,6 +28,7 @@ from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.signals import StopRequests
 from twoviews.trainers.stepper import Stepper
 from twoviews.trainers.steps import Batch, progress_at
+from twoviews.trainers.take_up import take_up
 from twoviews.trainers.task import Task, batch_size_of
 from twoviews.trainers.watch import LOG_STEPS, Watch, state_not_finite
 
@@ -55,8 +56,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
         say(f"{task.name}: batch lowered from {settings.batch_size} to {size}, the number of images there are")
     rates = schedule(settings, size, steps_per_epoch)
     optimizer = build_optimizer(task.module, settings, task.backbone_lr_scale, fused=engine.can_fuse)
-    state, best_weights, damages = load_latest(run.checkpoints, task.module, optimizer)
-    engine.load_state(state.engine)
+    state, best_weights, damages = take_up(task, optimizer, engine, run)
     reach = LEFT_OUT if settings.on_spike == "rollback" else 0
     if engine.is_first:
         for damage in damages:
@@ -75,6 +75,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
     engine.barrier()
     stepper = Stepper(task, optimizer, settings, engine, seed)
     if reach and state.step == 0 and run.writes:
+        state.engine = engine.state()
         save_checkpoint(run.checkpoints, task.module, optimizer, state)  # always somewhere to go back to
 
     # Sums stay on the device: reading one would make every step wait for it. (MPS has no float64.)

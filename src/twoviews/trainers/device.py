@@ -1,0 +1,61 @@
+"""What a run computes on, in which precision, and whether its network is compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from twoviews.errors import SettingsError
+from twoviews.processor import multiplies_in_bf16
+
+# Sizes of views that torch.compile makes code for; torch's 8 are fewer than growing views have.
+_COMPILED_SIZES = 128
+
+
+def choose_device(asked: str) -> str:
+    """``auto`` becomes cuda, mps or cpu, by what is there.
+
+    Raises:
+        SettingsError: the device asked for is not there.
+    """
+    has_cuda = torch.cuda.is_available()
+    has_mps = torch.backends.mps.is_available()
+    if asked == "auto":
+        return "cuda" if has_cuda else "mps" if has_mps else "cpu"
+    if (asked == "cuda" and not has_cuda) or (asked == "mps" and not has_mps):
+        there = "mps and cpu" if has_mps else "cuda and cpu" if has_cuda else "cpu only"
+        raise SettingsError(f"--device {asked}: not found on this machine, which has {there}; use --device auto.")
+    return asked
+
+
+def choose_precision(asked: str, device: str) -> str:
+    """``auto`` becomes bf16 where the processor computes in it, else float32.
+
+    Raises:
+        SettingsError: fp16 without a GPU.
+    """
+    if asked == "fp16" and device != "cuda":
+        raise SettingsError("--precision fp16 needs a CUDA GPU; use --precision auto.")
+    if asked != "auto":
+        return asked
+    if device == "cuda":
+        # Ampere and later; older cards emulate bf16 slowly.
+        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "float32"
+    if device == "cpu":
+        return "bf16" if multiplies_in_bf16() else "float32"
+    return "float32"
+
+
+def compile_for_sizes(module: nn.Module) -> Any:
+    """The module compiled anew for each size of its input, however many views that grow come to.
+
+    Sizes are few, and code for each is faster than code for all.
+    Beyond its limit torch computes without compiled code, and what that gives differs in the last bits: a run that was
+    stopped, which compiles the late sizes alone, would end as another.
+    """
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, _COMPILED_SIZES)
+    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, 8 * _COMPILED_SIZES)
+    return torch.compile(module, dynamic=False)
