@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,9 +153,19 @@ def _score_probes(
 
 
 def _pretrained(checked: Path) -> Path:
-    """Weights of the backbone that a feature check was of: beside it in a study, or where its settings say."""
+    """Weights of the backbone that a feature check was of: beside it in a study, or where its settings say.
+
+    A study may have been moved since: where its folders lie to each other has not changed.
+    """
     beside = checked.with_name("pretrain") / "models/backbone.safetensors"
-    return beside if beside.exists() else backbone_file(Path(load_settings(checked / "settings.yaml")["run"]))
+    if beside.exists():
+        return beside
+    saved = load_settings(checked / "settings.yaml")
+    if saved["out"] is not None:
+        moved = Path(checked, os.path.relpath(saved["run"], saved["out"]), "models/backbone.safetensors")
+        if moved.exists():
+            return moved
+    return backbone_file(Path(saved["run"]))
 
 
 def _finish(
