@@ -158,6 +158,8 @@ def test_folds_train_whole_and_share_the_pretraining(tmp_path: Path) -> None:
         (["--folds"], "photos has no official folds"),
         (["--labels-per-class", "1,5"], "--labels-per-class 1,5: each should be a whole number of at least 2"),
         (["--label-fractions", "0.5,2"], "--label-fractions 0.5,2: each should be above 0 and at most 1"),
+        (["--label-fractions", "0.1,0.12"], "--label-fractions 0.12 comes to 6 labels, as --label-fractions 0.1 does"),
+        (["--label-fractions", "0.99"], "--label-fractions 0.99 comes to 60 labels, as the study itself does"),
         (["--pretrain-seeds"], "--pretrain-seeds pretrains once for each seed"),
     ],
 )

@@ -47,7 +47,7 @@ def layout(settings: StudyCommand, seeds: list[Shared], root: Path) -> Layout:
     """The comparisons that the settings ask for.
 
     Raises:
-        SettingsError: folds of data that has none.
+        SettingsError: folds of data that has none, or two numbers of labels that come to the same.
         DataError: no labels to train on.
     """
     if not seeds[0].can_train:
@@ -60,6 +60,7 @@ def layout(settings: StudyCommand, seeds: list[Shared], root: Path) -> Layout:
         pretrained = (folder if settings.pretrain_seeds else first) / "pretrain"
         mains.append(Comparison(folder, seed, shared, pretrained))
     budgets = [[_with(settings, main, labels) for main in mains] for labels in _budgets(settings, seeds[0])]
+    _require_different(mains[0], [budget[0] for budget in budgets])
     folds: list[Comparison] = []
     if settings.folds:
         official = seeds[0].splits.folds
@@ -80,6 +81,22 @@ def _budgets(settings: StudyCommand, shared: Shared) -> list[LabelSettings]:
         *(LabelSettings(labels_per_class=count) for count in counts if count < most),
         *(LabelSettings(label_fraction=fraction) for fraction in fractions if fraction < 1),
     ]
+
+
+def _require_different(whole: Comparison, budgets: list[Comparison]) -> None:
+    """Refuse budgets that buy the same number of labels: they would be one point of the label curve, trained twice."""
+    bought = {_labels(whole): "the study itself does"}
+    for budget in budgets:
+        [(kind, value)] = budget.labels.items()
+        flag = "--labels-per-class" if kind == "labels_per_class" else "--label-fractions"
+        name, labels = f"{flag} {value:g}", _labels(budget)
+        if labels in bought:
+            raise SettingsError(f"{name} comes to {labels:,} labels, as {bought[labels]}; leave one of them out.")
+        bought[labels] = name + " does"
+
+
+def _labels(one: Comparison) -> int:
+    return len(one.shared.splits.train) + len(one.shared.splits.val)
 
 
 def _with(settings: StudyCommand, main: Comparison, labels: LabelSettings) -> Comparison:
