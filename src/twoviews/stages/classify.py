@@ -34,7 +34,7 @@ from twoviews.stages.setup import (
 from twoviews.stages.tasks import SELECT_FROM, classifier_task
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.settings_file import load_settings
-from twoviews.trainers.task import Task
+from twoviews.trainers.task import Task, images_seen
 from twoviews.trainers.train import train
 from twoviews.trainers.validate import forward_all, validation_scores
 from twoviews.trainers.weights import save_weights
@@ -128,12 +128,12 @@ def _train_classifier(task: Task, settings: Any, shared: Shared, run: RunFolder)
     settings = plan(task, settings, shared, run)
     train(task, settings, engine, run, seed=settings.seed)
     if engine.is_first:
-        _finish(settings, shared, run, task.module)
+        _finish(settings, shared, run, task)
 
 
-def _finish(settings: Any, shared: Shared, run: RunFolder, module: nn.Module) -> None:
+def _finish(settings: Any, shared: Shared, run: RunFolder, task: Task) -> None:
     """Weights, pictures and results of a trained classifier."""
-    splits = shared.splits
+    splits, module = shared.splits, task.module
     names = list(splits.class_names)
     about = about_model(settings, shared, class_names=names, **about_head(module))
     save_weights(run.models / "classifier.safetensors", classifier_tensors(module), about)
@@ -155,6 +155,6 @@ def _finish(settings: Any, shared: Shared, run: RunFolder, module: nn.Module) ->
                 settings.epochs,
             ),
             "seconds": seconds,
-            "images_per_second": len(splits.train) * settings.epochs / max(seconds, 1e-9),
+            "images_per_second": images_seen(task, settings, shared.engine) / max(seconds, 1e-9),
         }
     )

@@ -41,7 +41,7 @@ from twoviews.stages.view_files import write_views
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.steps import augmentation_of
-from twoviews.trainers.task import Task, batch_size_of
+from twoviews.trainers.task import Task, images_seen
 from twoviews.trainers.train import train
 from twoviews.trainers.validate import forward_all
 from twoviews.trainers.weights import save_weights
@@ -133,7 +133,6 @@ def _features_of_view(
 
 
 def _finish(settings: PretrainCommand, shared: Shared, run: RunFolder, model: SimCLR, task: Task) -> None:
-    size = batch_size_of(task, settings, shared.engine)
     about = about_model(settings, shared)
     save_weights(run.models / "backbone.safetensors", model.backbone.state_dict(), about)
     head = {
@@ -146,13 +145,12 @@ def _finish(settings: PretrainCommand, shared: Shared, run: RunFolder, model: Si
     rows = read_json_lines(run.metrics)
     write_figure(pretraining_curves(rows), curve_data(rows, PRETRAINING_KEYS), run.logs / "curves")
     seconds = run.seconds()
-    images = len(task.batches) // size * size * settings.epochs  # the last short batch of an epoch is left out
     run.finish(
         {
             **{k: v for k, v in rows[-1].items() if k not in ("epoch", "step", "lr")},
             "epochs": settings.epochs,
             "seconds": seconds,
-            "images_per_second": images / max(seconds, 1e-9),
+            "images_per_second": images_seen(task, settings, shared.engine) / max(seconds, 1e-9),
             "learning_curve": learning_curve(rows, settings.seed),
         }
     )
