@@ -1,9 +1,9 @@
-"""Each convolution of a backbone in bf16 on the CPU: milliseconds forward and backward, oneDNN's way and ours.
+"""Each convolution of a backbone on the CPU: milliseconds forward and backward, oneDNN's way and ours.
 
     python benchmarks/convolutions.py [--backbone resnet50] [--image-size 96] [--view-size 96] [--batch-size 32]
 
 One JSON line for each distinct layer: ``plain`` is ``nn.Conv2d``, ``ours`` the convolution of
-``twoviews.model.convolution`` (the same where it leaves the layer to oneDNN), both channels last under bf16 autocast,
+``twoviews.model.convolution`` (the same where it leaves the layer to oneDNN), both channels last in ``--precision``,
 timed in turn; the median of ``--repeats``. The last line adds the layers up, beside the floor: three matrix products'
 worth of operations (two for the first layer, whose input needs no gradient) at the rate of a 2048×2048 product.
 """
@@ -45,12 +45,12 @@ def layers_of(backbone: nn.Module, x: Tensor) -> dict[Layer, tuple[nn.Conv2d, in
     return found
 
 
-def milliseconds(convolutions: list[nn.Module], x: Tensor, repeats: int) -> list[float]:
+def milliseconds(convolutions: list[nn.Module], x: Tensor, repeats: int, *, bf16: bool) -> list[float]:
     """Median time of a forward and backward pass of each, taken in turn."""
     times: list[list[float]] = [[] for _ in convolutions]
     for repeat in range(repeats + 1):
         for convolution, spent in zip(convolutions, times, strict=True):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
                 started = time.perf_counter()
                 out = convolution(x)
                 forward = time.perf_counter() - started
@@ -70,8 +70,12 @@ def main() -> None:
     parser.add_argument("--view-size", type=int, default=96)
     parser.add_argument("--batch-size", type=int, default=32, help="images; each has two views")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--precision", choices=["auto", "bf16", "float32"], default="auto")
+    parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
-    rate, _ = matrix_product_rate(Engine(RunSettings(device="cpu", precision="bf16")))
+    engine = Engine(RunSettings(device="cpu", precision=arguments.precision, threads=arguments.threads))
+    bf16 = engine.precision == "bf16"
+    rate, _ = matrix_product_rate(engine)
     backbone = create_backbone(arguments.backbone, resolve_stem("auto", arguments.image_size))
     x = torch.randn(2 * arguments.batch_size, 3, arguments.view_size, arguments.view_size)
     plain_total = ours_total = flop_total = 0.0
@@ -79,9 +83,11 @@ def main() -> None:
         plain = copy.deepcopy(layer).to(memory_format=torch.channels_last)
         ours = speed_up_convolutions(copy.deepcopy(plain))
         first = shape[1] == 3
-        given = torch.randn(shape, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
+        given = torch.randn(shape, dtype=torch.bfloat16 if bf16 else torch.float32).contiguous(
+            memory_format=torch.channels_last
+        )
         given.requires_grad_(not first)
-        a, b = milliseconds([plain, ours], given, arguments.repeats)
+        a, b = milliseconds([plain, ours], given, arguments.repeats, bf16=bf16)
         out = plain(given.float())
         flop = (2 if first else 3) * 2 * out.numel() * shape[1] * kernel**2
         row = {"input": shape, "out_channels": width, "kernel": kernel, "stride": stride, "layers": count}
@@ -92,6 +98,7 @@ def main() -> None:
         json.dumps(
             {
                 **vars(arguments),
+                "precision": engine.precision,
                 "plain_ms": round(plain_total, 1),
                 "ours_ms": round(ours_total, 1),
                 "floor_ms": round(1e3 * flop_total / rate, 1),

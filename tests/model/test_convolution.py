@@ -1,4 +1,4 @@
-"""Convolutions for bf16 on CPUs: oneDNN's values, and gradients within bf16's rounding of float32's."""
+"""Convolutions for CPUs: oneDNN's values, and gradients within rounding of its float32 ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from twoviews.model.convolution import Bf16Conv2d, speed_up_convolutions
+from twoviews.model import convolution
+from twoviews.model.convolution import CpuConv2d, speed_up_convolutions
 from twoviews.model.resnet50 import create_backbone
 from twoviews.processor import multiplies_in_bf16
 
@@ -33,7 +34,7 @@ def test_gradients_are_those_of_a_float32_convolution(kernel: int, stride: int, 
     torch.manual_seed(0)
     plain = nn.Conv2d(8, 16, kernel, stride, kernel // 2, bias=False)
     fast = speed_up_convolutions(copy.deepcopy(plain))
-    assert isinstance(fast, Bf16Conv2d)
+    assert isinstance(fast, CpuConv2d)
     x = torch.randn(4, 8, *size).contiguous(memory_format=torch.channels_last)
     upstream = torch.randn_like(plain(x))
     exact = gradients(plain, x, upstream, bf16=False)
@@ -47,7 +48,32 @@ def test_gradients_are_those_of_a_float32_convolution(kernel: int, stride: int, 
         assert error(mine, right) < limit
 
 
-def test_outside_bf16_nothing_changes() -> None:
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("size", [(2, 2), (3, 3), (6, 4), (7, 8)])
+def test_float32_gradients_are_those_of_float64(
+    kernel: int, stride: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    plain = nn.Conv2d(8, 16, kernel, stride, kernel // 2, bias=False)
+    fast = speed_up_convolutions(copy.deepcopy(plain))
+    x = torch.randn(4, 8, *size).contiguous(memory_format=torch.channels_last)
+    upstream = torch.randn_like(plain(x))
+    exact = gradients(copy.deepcopy(plain).double(), x.double(), upstream.double(), bf16=False)
+    monkeypatch.setattr(convolution, "has_avx2_at_most", lambda: True)
+    monkeypatch.setattr(convolution, "_FLOAT32_AVX2", dict.fromkeys(convolution._FLOAT32_AVX2, (16, 8)))
+    ours = gradients(fast, x, upstream, bf16=False)
+    assert torch.equal(ours[0], plain(x))
+    for mine, right in zip(ours, exact, strict=True):
+        assert error(mine.double(), right.double()) < 1e-6
+    # With few pixels it was this module's gradient, and with fewer channels than the rule has it would not be.
+    assert ("_Convolution" in type(fast(x).grad_fn).__name__) == (upstream[0, 0].numel() <= 16)
+    narrow = speed_up_convolutions(nn.Conv2d(7, 16, kernel, stride, kernel // 2, bias=False))
+    assert "_Convolution" not in type(narrow(x[:, :7]).grad_fn).__name__
+
+
+def test_in_float32_on_other_processors_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "has_avx2_at_most", lambda: False)
     torch.manual_seed(0)
     plain = nn.Conv2d(8, 16, 3, 2, 1, bias=False)
     fast = speed_up_convolutions(copy.deepcopy(plain))
@@ -67,7 +93,7 @@ def test_only_plain_convolutions_are_replaced() -> None:
         nn.Conv2d(8, 8, (1, 3), padding=(0, 1), bias=False),
         nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect", bias=False),
     ]
-    assert not any(isinstance(m, Bf16Conv2d) for m in speed_up_convolutions(nn.Sequential(*others)))
+    assert not any(isinstance(m, CpuConv2d) for m in speed_up_convolutions(nn.Sequential(*others)))
 
 
 def test_a_backbone_keeps_its_weights_and_names() -> None:
@@ -75,7 +101,7 @@ def test_a_backbone_keeps_its_weights_and_names() -> None:
     backbone = create_backbone("resnet18_w16", "small")
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
     fast = speed_up_convolutions(backbone)
-    assert sum(isinstance(m, Bf16Conv2d) for m in fast.modules()) == 20
+    assert sum(isinstance(m, CpuConv2d) for m in fast.modules()) == 20
     after = fast.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[k], before[k]) for k in before)

@@ -1,9 +1,9 @@
-"""Convolutions whose gradients are matrix products where oneDNN's own kernels are slow: bf16 on CPUs.
+"""Convolutions for CPUs, whose gradients are matrix products where oneDNN's own kernels are slow.
 
-On a processor with AVX512-BF16, oneDNN's kernel for the gradient of the weights falls to a third of the machine's
-matrix-product rate, and now and then to a fifth, where the output is a few pixels wide or the stride is 2; its kernel
-for the gradient of the input does so for 1×1 convolutions of stride 2. There the patches are copied out (im2col) and
-multiplied. ``benchmarks/convolutions.py`` measures both ways for each layer of a backbone.
+oneDNN's kernels for the gradient of the weights fall to a third of the machine's matrix-product rate, and to a tenth,
+where the output is a few pixels wide or the stride is 2: in bf16 on processors with AVX512-BF16, in float32 on those
+with AVX2 alone. Its kernels for the gradient of the input do so for 1×1 convolutions of stride 2. There the patches are
+copied out (im2col) and multiplied. ``benchmarks/convolutions.py`` measures both ways for each layer of a backbone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Largest output, in pixels, whose weights' gradient is a matrix product: by kernel (1 or more) and stride (1 or more).
-_LARGEST_OUTPUT = {(1, 1): 36, (1, 2): 144, (3, 1): 16, (3, 2): 144}
+from twoviews.processor import has_avx2_at_most
+
+# Where the weights' gradient is a matrix product: by kernel and stride (1, or more), the largest output in pixels and
+# the fewest input channels.
+_Rule = dict[tuple[int, int], tuple[int, int]]
+_BF16: _Rule = {(1, 1): (36, 1), (1, 2): (144, 1), (3, 1): (16, 1), (3, 2): (144, 1)}
+_FLOAT32_AVX2: _Rule = {(1, 1): (36, 1), (1, 2): (16, 1), (3, 1): (9, 256), (3, 2): (16, 256)}
 
 
 def _patches(x: Tensor, kernel: int, stride: int, padding: int, height: int, width: int) -> Tensor:
@@ -48,7 +53,8 @@ class _Convolution(torch.autograd.Function):
         patches = _patches(x, kernel, stride, padding, *gradient.shape[2:])
         for_weight = (rows.t() @ patches).view(out_channels, kernel, kernel, in_channels).permute(0, 3, 1, 2)
         for_input = None
-        if ctx.needs_input_grad[0] and kernel == 1:
+        # In float32 oneDNN is the faster one without a stride.
+        if ctx.needs_input_grad[0] and kernel == 1 and (stride > 1 or x.dtype == torch.bfloat16):
             n, _, height, width = gradient.shape
             small = (rows @ weight.view(out_channels, in_channels)).view(n, height, width, in_channels)
             for_input = small.permute(0, 3, 1, 2)
@@ -62,27 +68,34 @@ class _Convolution(torch.autograd.Function):
         return for_input, for_weight, None, None
 
 
-class Bf16Conv2d(nn.Conv2d):
+class CpuConv2d(nn.Conv2d):
     """A convolution as ``nn.Conv2d``, with the gradients of this module where they are the faster ones."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not (torch.is_grad_enabled() and self.weight.requires_grad and self._pays(input)):
             return super().forward(input)
-        x = input.to(torch.bfloat16, memory_format=torch.channels_last)
-        out: Tensor = _Convolution.apply(x, self.weight.to(torch.bfloat16), self.stride[0], int(self.padding[0]))
+        dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else input.dtype
+        x = input.to(dtype, memory_format=torch.channels_last)
+        out: Tensor = _Convolution.apply(x, self.weight.to(dtype), self.stride[0], int(self.padding[0]))
         return out
 
     def _pays(self, input: Tensor) -> bool:
-        """Whether this is bf16 on a CPU, a plain convolution, and its output small."""
+        rule = _rule(input)
+        if rule is None:
+            return False
         kernel, stride = self.kernel_size[0], self.stride[0]
-        limit = _LARGEST_OUTPUT[1 if kernel == 1 else 3, 1 if stride == 1 else 2]
+        largest, channels = rule[1 if kernel == 1 else 3, 1 if stride == 1 else 2]
         pixels = ((input.shape[2] - 1) // stride + 1) * ((input.shape[3] - 1) // stride + 1)
-        return (
-            pixels <= limit
-            and input.device.type == "cpu"
-            and torch.is_autocast_enabled("cpu")
-            and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        )
+        return pixels <= largest and self.in_channels >= channels
+
+
+def _rule(input: Tensor) -> _Rule | None:
+    """What holds for this input on this processor; None: oneDNN does it all."""
+    if input.device.type != "cpu":
+        return None
+    if torch.is_autocast_enabled("cpu"):
+        return _BF16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else None
+    return _FLOAT32_AVX2 if input.dtype == torch.float32 and has_avx2_at_most() else None
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
@@ -102,5 +115,5 @@ def speed_up_convolutions(module: nn.Module) -> nn.Module:
     """Replace the plain convolutions of ``module`` (square kernel, no bias, groups or dilation), weights kept."""
     for child in module.modules():
         if type(child) is nn.Conv2d and _is_plain(child):
-            child.__class__ = Bf16Conv2d
+            child.__class__ = CpuConv2d
     return module

@@ -106,7 +106,7 @@ class Engine:
 
     def to_device(self, module: nn.Module) -> nn.Module:
         """The module on this process's device, with its convolutions as they are fastest there."""
-        if self.device.type == "cpu" and self.precision == "bf16":
+        if self.device.type == "cpu":
             module = speed_up_convolutions(module)
         return module.to(self.device).to(memory_format=torch.channels_last)
 
