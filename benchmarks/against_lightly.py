@@ -19,15 +19,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
 
 import numpy as np
 import torch
+from machine import machine
 from peers import lightly_dataset, lightly_peer, loader, tutorial_dataset, tutorial_peer
 from torch import Tensor
 
@@ -178,8 +177,7 @@ def main() -> None:
         **vars(arguments),
         "images_per_second": {name: _spread(values) for name, values in rates.items()},
         "twoviews_over": {name: _spread(values) for name, values in ratios.items()},
-        "versions": {name: metadata.version(name) for name in ("torch", "torchvision", "lightly")},
-        "machine": platform.processor() or platform.machine(),
+        **machine("torchvision", "lightly", "pillow"),
         **{key: shared.engine.describe()[key] for key in ("device", "gpu", "precision", "threads")},
     }
     print(json.dumps(last))

@@ -7,8 +7,8 @@ All run on one thread over the same random uint8 images, with SimCLR's distribut
 normalised float32 tensors; lightly's blur is Pillow's, the others' has one kernel size. The
 variants are timed in turn, round by round, in one process, in CPU time of the thread, so that a busy machine distorts
 them less. One JSON line a variant: median, least and most images/s (an image has two views), and the ratio of the
-medians to lightly's. A batch whose result is over 32 MiB is slower: the C library asks the system for fresh memory
-each time.
+medians to lightly's; the last line has the machine. A batch whose result is over 32 MiB is slower: the C library asks
+the system for fresh memory each time.
 
 lightly is needed for this benchmark only: pip install "lightly>=1.5"; without it its line is left out.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from machine import machine
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import v2
@@ -137,7 +137,8 @@ def main() -> None:
         }
         if reference is not None:
             line["times_lightly"] = round(median / reference, 2)
-        print(json.dumps(line | setting | {"torch": torch.__version__, "machine": platform.machine()}), flush=True)
+        print(json.dumps(line | setting), flush=True)
+    print(json.dumps(machine("torchvision", "pillow", *(["lightly"] if lightly is not None else []))))
 
 
 if __name__ == "__main__":

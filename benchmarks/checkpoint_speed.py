@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from machine import machine
 
 from twoviews.model.projection_head import SimCLR
 from twoviews.model.resnet50 import create_backbone, feature_width
@@ -66,8 +66,7 @@ def main() -> None:
         "megabytes": round(len(content) / 1e6, 1),
         **{f"{key}_seconds": round(value, 3) for key, value in medians.items()},
         "beyond_raw_write_seconds": round(medians["save"] - medians["raw_write"], 3),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
+        **machine(),
     }
     print(json.dumps(last))
 

@@ -3,10 +3,10 @@
     python benchmarks/cifar10_binary.py FOLDER OUT
     twoviews study cifar10_as_stl10 --data-root OUT
 
-FOLDER holds cifar10_train.npz and cifar10_test.npz: ``jpeg`` (uint8, all files joined), ``offsets`` (int64, N+1),
-``labels`` and ``class_names``. OUT/cifar-10-batches-bin/ gets the five training batches, the test batch and the class
-names, images in the order of FOLDER. JPEG changes pixels and the order need not be the original's, so that
-cifar10_as_stl10 labels other images than it would there: such figures carry the note "JPEG copy".
+FOLDER holds cifar10_train.npz and cifar10_test.npz as cifar10_npz.py writes them. OUT/cifar-10-batches-bin/ gets the
+five training batches, the test batch and the class names, images in the order of FOLDER. JPEG changes pixels and the
+order need not be the original's, so that cifar10_as_stl10 labels other images than it would there: such figures carry
+the note "JPEG copy".
 """
 
 from __future__ import annotations

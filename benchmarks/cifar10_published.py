@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from machine import machine
 
 from twoviews.dataset.cifar10 import load_cifar10
 from twoviews.dataset.images import Source, evenly_spaced
@@ -89,7 +89,7 @@ def main() -> None:
         norm = Normalisation(tuple(said["mean"]), tuple(said["std"]))
         logits = forward_all(engine.to_device(classifier), test, norm, engine)
         line[folder.name] = float((logits.argmax(axis=1) == test.labels).mean())
-    print(json.dumps(line | {"torch": torch.__version__, **engine.describe()}))
+    print(json.dumps(line | machine() | engine.describe()))
 
 
 if __name__ == "__main__":

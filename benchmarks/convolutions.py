@@ -17,6 +17,7 @@ import statistics
 import time
 
 import torch
+from machine import machine
 from torch import Tensor, nn
 
 from twoviews.model.convolution import speed_up_convolutions
@@ -104,7 +105,7 @@ def main() -> None:
                 "floor_ms": round(1e3 * flop_total / rate, 1),
                 "matrix_product_gflop_per_second": round(rate / 1e9),
                 "threads": torch.get_num_threads(),
-                "torch": torch.__version__,
+                **machine(),
             }
         )
     )

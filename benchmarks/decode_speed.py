@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import PIL
+from machine import machine
 from PIL import Image
 
 from twoviews.dataset.decode_workers import decode_all, usable_cpus
@@ -111,8 +110,7 @@ def main() -> None:
                     line["images_per_processor_second"] = round(count / processor, 1)
                     line["processor_ratio_to_pillow"] = round(best["Pillow alone"][1] / processor, 2)
                 print(json.dumps(line, ensure_ascii=False), flush=True)
-    about = {"size": size, "pillow": PIL.__version__, "machine": platform.processor() or platform.machine()}
-    print(json.dumps(about))
+    print(json.dumps({"size": size, "rounds": arguments.rounds, **machine("pillow")}))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 The features are made, not extracted: 2,048 dimensions, never negative, ten overlapping classes of correlated features
 and noise in every dimension, so that neighbours, maps and probes have something to find. Each measure runs once in a
 process of its own, whose line tells the seconds that passed, those that processors worked, the memory it
-needed beyond the features (the peak of the resident memory), and what it found.
+needed beyond the features (the peak of the resident memory), and what it found. The last line has the machine.
 """
 
 from __future__ import annotations
@@ -131,8 +131,6 @@ def measure(name: str, seed: int, threads: int) -> dict[str, Any]:
         **found,
         "threads": threads,
         "seed": seed,
-        "numpy": np.__version__,
-        "machine": platform.processor() or platform.machine(),
     }
 
 
@@ -150,6 +148,9 @@ def main() -> None:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             line = pool.submit(measure, name, arguments.seed, arguments.threads).result()
         print(json.dumps(line), flush=True)
+    from machine import machine  # not above: the measures' own processes start without torch
+
+    print(json.dumps(machine("numpy", "scikit-learn", "openTSNE")))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import machine
 
 from twoviews.loss_functions.info_nce import info_nce_dense
 from twoviews.loss_functions.tiles import info_nce_in_tiles
@@ -51,8 +52,10 @@ def main() -> None:
         result: dict[str, Any] = {"rows": rows, "width": arguments.width, "candidates": arguments.candidates}
         result |= {f"{form}_seconds": round(min(times), 4) for form, times in seconds.items()}
         result |= {f"{form}_peak_mib": peak_in_fresh_process(form, rows) for form in forms}
-        result |= {"device": arguments.device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+        result |= {"device": arguments.device, "threads": torch.get_num_threads()}
         print(json.dumps(result), flush=True)
+    if not arguments.peak_of:
+        print(json.dumps({"repeats": arguments.repeats, **machine()}))
 
 
 def make_projections(rows: int, arguments: argparse.Namespace) -> torch.Tensor:

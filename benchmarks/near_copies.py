@@ -2,14 +2,14 @@
 
     python benchmarks/near_copies.py FOLDER [--images 10000] [--photos DIR] [--sheet FILE.png] [--speed]
 
-FOLDER holds cifar10_train.npz and cifar10_test.npz, CIFAR-10 with each image as one JPEG: ``jpeg`` (uint8, all files
-joined) and ``offsets`` (int64, N+1). One JSON line each:
+FOLDER holds cifar10_train.npz and cifar10_test.npz of cifar10_npz.py: CIFAR-10 with each image as one JPEG. One JSON
+line each:
 
 - for every kind of change, the share of test images whose changed copy is found, as a copy of the image it was made
   of, among all test images; nearly blank images, which have no hash, count as missed;
 - pairs found among the test images themselves, where the set has near duplicates of its own: ``--sheet`` draws them
   beside each other, to be judged by a person;
-- the same between training and test images, and the seconds of it;
+- the same between training and test images, and the seconds of it (its pairs are drawn in FILE-train.png);
 - with ``--photos``, the first two for the images of a folder (all of one size, such as 96×96).
 
 ``--speed`` instead writes made-up images in STL-10's own layout (100,000 + 5,000 + 8,000 of 96×96 pixels, 3.1 GB, in a
@@ -22,8 +22,6 @@ import argparse
 import io
 import itertools
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -33,8 +31,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import PIL
-import torch
+from machine import machine
 from PIL import Image
 
 from twoviews.dataset.images import ImageSet, Pixels
@@ -191,7 +188,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--photos", type=Path, help="a folder of images of one size, to measure as well")
-    parser.add_argument("--sheet", type=Path, help="draw the pairs found among the test images")
+    parser.add_argument("--sheet", type=Path, help="draw the pairs found, those with training images in FILE-train")
     parser.add_argument("--speed", action="store_true", help="time a check of 113,000 made-up images instead")
     arguments = parser.parse_args()
     test = read(arguments.folder / "cifar10_test.npz", arguments.images)
@@ -201,13 +198,13 @@ def main() -> None:
     else:
         rates("CIFAR-10 test", test)
         mistakes("among test images", test, None, arguments.sheet)
-        mistakes("training and test images", train, test, None)
+        sheet = arguments.sheet and arguments.sheet.with_stem(f"{arguments.sheet.stem}-train")
+        mistakes("training and test images", train, test, sheet)
         if arguments.photos is not None:
             photos = read_folder(arguments.photos)
             rates(arguments.photos.name, photos)
             mistakes(f"among {arguments.photos.name}", photos, None, None)
-    about = {"numpy": np.__version__, "torch": torch.__version__, "pillow": PIL.__version__, "cores": os.cpu_count()}
-    say({**about, "machine": platform.machine(), "hash_similarity": HASH_SIMILARITY, "similarity": SIMILARITY})
+    say({**machine("numpy", "pillow"), "hash_similarity": HASH_SIMILARITY, "similarity": SIMILARITY})
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ development draw has the sample's own unlabeled and train images; its 5,000 test
 training set.
 
 Every run has a folder of its own under OUT; one that is finished is not run again, and one that was stopped goes on.
-Prints a JSON line a run, then the table of docs/recipes.md: accuracy on the development images, and the difference from
-the base, seed by seed. ``--only NAME`` (again and again) runs some rows; ``--table`` only prints what is there.
+Prints a JSON line a run, then the tables of docs/recipes.md: accuracy on the development images, and differences seed
+by seed, from the base, or of fine-tuning from the same weights without layers of the projection head. ``--only NAME``
+(again and again) runs some rows; ``--table`` only prints what is there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import machine
 from sample_recipe import score
 
 from twoviews.dataset import sources
@@ -106,7 +108,7 @@ def done(name: str, folder: Path, kind: Any, changes: dict[str, Any], work: Any)
         started = time.monotonic()
         shared = Shared(Engine(settings), load_splits(settings, seed=settings.seed))
         found = score(stage, work(settings, shared), shared)
-        file.write_text(json.dumps({**found, "seconds": round(time.monotonic() - started)}))
+        file.write_text(json.dumps({**found, "seconds": round(time.monotonic() - started), **machine("timm")}))
     print(json.dumps({"run": name, "seed": changes["seed"], **json.loads(file.read_text())}), flush=True)
 
 
@@ -120,13 +122,13 @@ def print_table(out: Path, seeds: list[int]) -> None:
     print("\n| fine-tuned from | head layers | runs | top-1 % | difference |\n|---|---|---|---|---|")
     for name, row in ROWS.items():
         for layers in row.finetunes:
-            top1 = cells(out, seeds, f"{name}/finetune-{layers}", "base/finetune-0", "top1")
+            top1 = cells(out, seeds, f"{name}/finetune-{layers}", f"{name}/finetune-0", "top1")
             if top1:
                 print(f"| {name} | {layers} | {' | '.join(top1)} |")
 
 
 def cells(out: Path, seeds: list[int], run: str, base: str, figure: str) -> list[str]:
-    """Number of runs, mean of a figure in percent, its differences from the base's in points; empty without runs."""
+    """Number of runs, mean of a figure in percent, its differences from ``base``'s in points; empty without runs."""
 
     def value(name: str, seed: int) -> float | None:
         file = out / f"seed{seed}" / name / "score.json"

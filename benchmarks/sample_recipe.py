@@ -4,8 +4,8 @@
     python benchmarks/sample_recipe.py dev.npz OUT STAGE [key=value ...]
 
 STAGE is supervised, pretrain or finetune (which takes ``run=OUT/pretrain-...``). The recipe's settings hold but for the
-keys given. Prints one JSON line: settings, accuracy on the 5,000 development images, seconds. The development draw
-has the sample's own unlabeled and train images; its test images are from the rest of CIFAR-10's training set.
+keys given. Prints one JSON line: settings, accuracy on the 5,000 development images, seconds, machine. The development
+draw has the sample's own unlabeled and train images; its test images are from the rest of CIFAR-10's training set.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from machine import machine
 
 from twoviews.dataset import sources
 from twoviews.dataset.sample import load_sample
@@ -52,7 +53,8 @@ def main() -> None:
     shared = Shared(Engine(settings), load_splits(settings, seed=settings.seed))
     run = work(settings, shared)
     seconds = time.monotonic() - started
-    print(json.dumps({"stage": stage, **changes, **score(stage, run, shared), "seconds": round(seconds)}), flush=True)
+    line = {"stage": stage, **changes, **score(stage, run, shared), "seconds": round(seconds)}
+    print(json.dumps({**line, **machine("timm")}), flush=True)
 
 
 def score(stage: str, run: Path, shared: Shared) -> dict[str, float]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
+from machine import machine
 
 from twoviews.dataset.augmentations import Augmentation, views
 from twoviews.loss_functions.info_nce import info_nce
@@ -84,8 +84,7 @@ def main() -> None:
                 **vars(arguments),
                 **{f"median {name}": round(value, 2) for name, value in medians.items()},
                 "ratio": round(medians["twoviews"] / medians["float32 NCHW"], 2),
-                "torch": torch.__version__,
-                "machine": platform.processor() or platform.machine(),
+                **machine(),
                 **{key: engine.describe()[key] for key in ("device", "precision", "threads")},
             }
         )

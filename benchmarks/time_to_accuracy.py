@@ -29,13 +29,13 @@ import statistics
 import time
 from dataclasses import replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from machine import machine
 from peers import lightly_dataset, lightly_peer, loader
 from torch import nn
 
@@ -194,7 +194,7 @@ def run_one(what: Line, arguments: argparse.Namespace) -> Line:
         "last_loss": round(figures["losses"][-1], 3),
         "precision": "float32" if what["loop"] == "lightly" else shared.engine.precision,
         "threads": shared.engine.threads,
-        "versions": {name: metadata.version(name) for name in ("torch", "lightly")},
+        **machine("lightly"),
     }
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+from machine import machine
 
 from twoviews.stages.tune_choice import LEVEL, Scores, choose
 
@@ -58,6 +59,7 @@ def main() -> None:
                 for rule, v in chosen.items()
             }
             print(json.dumps({"trials": TRIALS, "space": space, "scored": scored, **row}), flush=True)
+    print(json.dumps(machine("numpy")))
 
 
 def sweep(rng: np.random.Generator, effects: np.ndarray, images: int, trainings: int, training: float) -> list[Scores]:

@@ -68,7 +68,7 @@ def record_start(path: Path, machine: dict[str, Any], more: dict[str, Any]) -> l
         "twoviews": twoviews.__version__,
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
-        "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gb": _memory_gb(), **machine},
+        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "memory_gb": _memory_gb(), **machine},
         "command": command_line(),
         "started": now(),
     }
@@ -96,7 +96,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:

@@ -1,0 +1,25 @@
+"""On what a figure was measured: for the last line of a script."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from twoviews.dataset.decode_workers import usable_cpus
+from twoviews.processor import multiplies_in_bf16
+from twoviews.trainers.environment import cpu_name
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """The processor, what torch uses of it, cores, and the versions of Python, torch and ``packages``."""
+    return {
+        "cpu": cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "bf16": multiplies_in_bf16(),
+        "cores": usable_cpus(),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("torch", *packages)},
+    }
