@@ -160,6 +160,8 @@ def test_folds_train_whole_and_share_the_pretraining(tmp_path: Path) -> None:
         (["--label-fractions", "0.5,2"], "--label-fractions 0.5,2: each should be above 0 and at most 1"),
         (["--label-fractions", "0.1,0.12"], "--label-fractions 0.12 comes to 6 labels, as --label-fractions 0.1 does"),
         (["--label-fractions", "0.99"], "--label-fractions 0.99 comes to 60 labels, as the study itself does"),
+        (["--labels-per-class", "5,500"], "--labels-per-class 5,500: photos has at most 20 labels of a class"),
+        (["--labels-per-class", "20"], "--labels-per-class 20: those are all labels that photos has"),
         (["--pretrain-seeds"], "--pretrain-seeds pretrains once for each seed"),
     ],
 )

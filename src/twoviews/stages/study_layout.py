@@ -47,7 +47,7 @@ def layout(settings: StudyCommand, seeds: list[Shared], root: Path) -> Layout:
     """The comparisons that the settings ask for.
 
     Raises:
-        SettingsError: folds of data that has none, or two numbers of labels that come to the same.
+        SettingsError: folds of data that has none, two numbers of labels that come to the same, or more than there are.
         DataError: no labels to train on.
     """
     if not seeds[0].can_train:
@@ -77,10 +77,22 @@ def _budgets(settings: StudyCommand, shared: Shared) -> list[LabelSettings]:
     most = int(label_counts(shared.splits).max())
     counts = [int(count) for count in numbers_of(settings.labels_per_class)]
     fractions = numbers_of(settings.label_fractions)
-    return [
+    if too_many := [count for count in counts if count > most]:
+        raise SettingsError(
+            f"--labels-per-class {settings.labels_per_class}: {shared.splits.name} has at most {most:,} labels of a "
+            f"class; leave {too_many[0]:,} out."
+        )
+    budgets = [
         *(LabelSettings(labels_per_class=count) for count in counts if count < most),
         *(LabelSettings(label_fraction=fraction) for fraction in fractions if fraction < 1),
     ]
+    if (counts or fractions) and not budgets:
+        flag = "--labels-per-class" if counts else "--label-fractions"
+        raise SettingsError(
+            f"{flag} {settings.labels_per_class or settings.label_fractions}: those are all labels that "
+            f"{shared.splits.name} has, and every study trains on them; name fewer."
+        )
+    return budgets
 
 
 def _require_different(whole: Comparison, budgets: list[Comparison]) -> None:
