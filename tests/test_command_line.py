@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -120,6 +122,18 @@ def test_a_command_on_a_run_takes_the_run_s_data_and_backbone() -> None:
         assert (got.epochs, got.init, got.device) == (100, None, "auto")  # the recipe's and the defaults
     assert parsed("finetune", run, "--backbone", "resnet50", "--seed", 0).backbone == "resnet50"
     assert parsed("features", run, "--data", "sample").data == "sample"
+
+
+def test_from_python_it_can_be_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No module of ours takes the place of a public name once it is loaded."""
+    twoviews = importlib.import_module("twoviews")
+    for module in pkgutil.iter_modules(twoviews.__path__):
+        assert module.name not in twoviews.__all__
+    asked = []
+    monkeypatch.setattr("twoviews.run_study.run_study", asked.append)
+    for seed in (1, 2):
+        twoviews.study("sample", seed=seed)
+    assert [settings.seed for settings in asked] == [1, 2]
 
 
 def test_from_python_the_same_rules_hold() -> None:

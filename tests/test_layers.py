@@ -119,6 +119,8 @@ def test_one_stage_opens_test_labels() -> None:
         and module != "twoviews.dataset.splits"
     }
     # A study only looks whether there is a test part, before hours of training.
-    assert calling == {"twoviews.stages.test", "twoviews.study"}
-    study = next(n for n in ast.walk(TREES["twoviews.study"]) if isinstance(n, ast.Expr) and "open_test" in ast.dump(n))
+    assert calling == {"twoviews.stages.test", "twoviews.run_study"}
+    study = next(
+        n for n in ast.walk(TREES["twoviews.run_study"]) if isinstance(n, ast.Expr) and "open_test" in ast.dump(n)
+    )
     assert isinstance(study.value, ast.Call), "the study's early check throws the labels away"

@@ -28,7 +28,7 @@ def study(data: str = "sample", **settings: Any) -> Path:
         TwoviewsError: a setting, the data, the disk, ...; its message says how to go on.
     """
     from twoviews.command_line import from_values
-    from twoviews.study import run_study
+    from twoviews.run_study import run_study
 
     return run_study(from_values("study", "StudyCommand", {"data": data, **settings}))
 

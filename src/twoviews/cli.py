@@ -25,7 +25,7 @@ class Command:
 
 
 COMMANDS = {
-    "study": Command("StudyCommand", "study:run_study", "[DATA]", "the whole comparison, and report.html"),
+    "study": Command("StudyCommand", "run_study:run_study", "[DATA]", "the whole comparison, and report.html"),
     "check": Command(
         "CheckCommand", "stages.check:run_check", "DATA", "counts, bad files and copies, before any training"
     ),
