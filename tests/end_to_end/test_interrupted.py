@@ -120,6 +120,7 @@ def test_each_call_to_the_disk_fails_once(study, photos, tmp_path, monkeypatch, 
     def before(name: str, path: Path) -> None:
         where = re.sub(r"\.tmp-[^/]*", ".tmp", os.path.relpath(path, tmp_path))
         where = re.sub(r"/logs/[^/.]*", "/logs/figure", where)  # hundreds, all written by the same calls
+        where = re.sub(r"step-0*([3-9]|[1-9]\d+)\b", "step-later", where)  # from the third on an older one goes too
         # What tidies up after a failure may fail without a word: the failure itself is what is said.
         if name != "remove" and (name, where) not in failed:
             failed.add((name, where))
