@@ -134,6 +134,7 @@ def test_folds_train_whole_and_share_the_pretraining(tmp_path: Path) -> None:
         "--threads",
         "1",
         "--folds",
+        "--sgd-probe",
         "--val-fraction",
         "0.2",
     ]
