@@ -341,3 +341,20 @@ def processor_seconds(page):
         return next(one["value"] for one in metrics if one["name"] == "TaskDuration")
 
     return spent
+
+
+@pytest.mark.slow
+def test_names_on_maps_are_whole_where_there_is_room_and_cut_at_their_end_where_there_is_none(file, open_page):
+    def listen(page):
+        page.add_init_script(
+            "window.written = []; const fill = CanvasRenderingContext2D.prototype.fillText;"
+            "CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {"
+            " window.written.push(text); return fill.call(this, text, ...at); };"
+        )
+
+    page = open_page(file, before=listen)
+    written = set(page.evaluate("window.written"))
+    assert {"cat", "dog", "ship", "<b>bird</b>"} <= written
+    beginnings = {HOSTILE[:23].rstrip() + "…", HOSTILE[:9].rstrip() + "…"}
+    assert beginnings & written
+    assert written <= beginnings | {"cat", "dog", "ship", "<b>bird</b>", "<b>bird</…"}

@@ -125,6 +125,22 @@ def test_the_diagram_shows_the_bins_of_each_model(kept):
     svg(figure)
 
 
+def test_chance_is_not_told_of_a_model_that_is_always_wholly_sure(study):
+    """kNN with one neighbour."""
+
+    def sure(rows):
+        for row in rows:
+            row["knn_confidence"] = "1.0000"
+
+    assert "can’t be told" not in calibration_section(ReportData.read(study)).table.caption
+    change(study / "test" / "predictions.csv", sure)
+    table = calibration_section(ReportData.read(study)).table
+    told = {row[0]: row[table.header.index("By chance")] for row in table.rows}
+    assert told["SimCLR, kNN"] == "–"
+    assert all(value.startswith("< ") for name, value in told.items() if name != "SimCLR, kNN")
+    assert "chance can’t be told" in table.caption
+
+
 def test_scores_of_whole_probabilities_are_shown_where_the_run_has_them(study):
     assert "Brier" not in calibration_section(ReportData.read(study)).table.header
     data = ReportData.read(study)

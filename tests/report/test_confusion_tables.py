@@ -120,6 +120,32 @@ def test_colour_is_the_share_of_the_row_and_better_or_worse():
     assert found["change"][2][3][1]["title"] == "b called c: 10 → 10, 0.0 points"
 
 
+@pytest.mark.parametrize(
+    ("images", "moved", "looks", "ranges"),
+    [
+        # A class of ten: one image is 10 points and no strong colour, three are the strongest.
+        (10, (1, 2, 3), ("2", "3", "4"), ["0–5", "5–12.5", "12.5–25", "25+"]),
+        # Many images and small changes: the strongest begins at five points.
+        (1000, (4, 26, 60), ("1", "3", "4"), ["0–1", "1–2.5", "2.5–5", "5+"]),
+        # Large changes: it begins near the largest, so that they differ.
+        (1000, (60, 150, 700), ("1", "2", "4"), ["0–8", "8–20", "20–40", "40+"]),
+    ],
+)
+def test_the_colours_of_the_change_fit_its_size(images, moved, looks, ranges):
+    before = np.diag([images] * 3)
+    after = before.copy()
+    for row, many in enumerate(moved):
+        after[row, row] -= many
+        after[row, (row + 1) % 3] += many
+    found = run_of("abc", supervised=before, finetuned=after)
+    change = drawn(found)["change"]
+    assert [change[1 + i][1 + i][1]["class"] for i in range(3)] == [f"worse{look} cm-right" for look in looks]
+    section = confusion_section(found, [])
+    assert [text for _, text in section.worse_steps] == [text for _, text in section.better_steps] == ranges
+    said = "Points of the row (one image is about 10), better:" if images == 10 else "Points of the row, better:"
+    assert said in render(section)
+
+
 def test_of_several_seeds_the_sum_is_shown_and_what_the_shown_seed_has(matrices):
     before, after = matrices
     shown = {"supervised": before // 3, "finetuned": after // 3}

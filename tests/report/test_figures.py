@@ -82,6 +82,45 @@ def test_confusion_difference_colours_better_and_worse():
     np.testing.assert_array_equal(axis.images[0].get_array(), [[1, 1], [-3, -3]])
 
 
+@pytest.mark.parametrize(
+    ("counts", "changed", "bound"),
+    [
+        ([[10, 0], [0, 10]], [[9, 1], [0, 10]], 2),  # one image is not the darkest
+        ([[10, 0], [0, 10]], [[4, 6], [0, 10]], 6),
+        ([[990, 10], [10, 990]], [[980, 20], [10, 990]], 50),  # nor is 1 % of a class
+    ],
+)
+def test_the_darkest_colour_of_a_difference_is_more_than_an_image(counts, changed, bound):
+    (axis,) = figures.confusion_difference(counts, changed, ["a", "b"]).axes
+    assert axis.images[0].get_clim() == (-bound, bound)
+    assert axis.get_title("left") == f"Change (images; darkest: ±{bound})"
+
+
+def test_classes_that_lie_on_each_other_have_a_name_each():
+    points = np.random.default_rng(0).normal(size=(400, 2))
+    points -= np.median(points, axis=0)
+    labels = np.arange(400) % 4
+    for k in range(4):
+        points[labels == k] -= np.median(points[labels == k], axis=0)  # all in one place
+    names = ["frog", "Kätzchen & Katzen", "dog (big)", "ship"]
+    axis = maps.scatter_map(points, labels, names).axes[0]
+    assert sorted(words(axis)) == sorted(names)
+    heights = sorted(text.get_position()[1] for text in axis.texts)
+    assert np.diff(heights).min() > 0.1
+
+
+def test_a_long_name_is_cut_at_its_end_and_only_where_there_is_no_room():
+    assert style.short_names(["Kätzchen & Katzen", "dog"], 18) == ["Kätzchen & Katzen", "dog"]
+    assert style.short_names(["Kätzchen & Katzen", "dog"], 10) == ["Kätzchen…", "dog"]
+    # Names that differ at their ends alone keep those.
+    one, other = style.short_names(["retriever number 1", "retriever number 2"], 10)
+    assert (one, other) == ("retrie…r 1", "retrie…r 2")
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    figure = maps.scatter_map(points, np.zeros(60, int), ["Kätzchen & Katzen", "dog"])
+    assert words(figure.axes[0]) == ["Kätzchen & Katzen"]
+    assert figure.legends[0].get_texts()[0].get_text() == "Kätzchen & Katzen"
+
+
 @pytest.mark.parametrize("classes", [2, 10, 37, 100])
 def test_figures_for_any_number_of_classes(classes):
     random = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from twoviews.report.health import copies
 from twoviews.report.health.section import health_section
 from twoviews.report.labels.section import label_section
 from twoviews.report.learning_words import learning_sentences
+from twoviews.report.loss_words import loss_sentences
 from twoviews.report.source import STAGE_NAMES, Run
+from twoviews.report.standing import place_of, standing
 from twoviews.report.style import showable
 from twoviews.report.tuning import tuning_section
 from twoviews.report.verdict import verdict
@@ -117,6 +120,7 @@ def _content(data: ReportData) -> dict[str, Any]:
     skipped, skipped_count = tables.skipped(run)
     rows = classes.classes(run)
     curves, where = pictures.classifier_curves(run), _where(run)
+    ahead = standing(run.results)
     shown = {
         "version": __version__,
         "title": f"{name}: did pretraining help?" if run.kind == "study" else f"{name}: {STAGE_NAMES[run.kind]}",
@@ -124,6 +128,9 @@ def _content(data: ReportData) -> dict[str, Any]:
         "headline": "" if run.kind == "study" else STAGE_NAMES[run.kind],
         "unfinished": run.unfinished,
         "verdict": verdict(run.results),
+        "ahead": ahead,
+        # Said once: of the two compared the verdict says where the better one is.
+        "ahead_place": place_of(run, ahead.model) if ahead and _MODELS.get(where) != ahead.model else "",
         "tiles": _tiles(run),
         "summary": _summary(run),
         "explore": explore_section(data),
@@ -203,8 +210,12 @@ def _summary(run: Run) -> list[tuple[str, str]]:
 
 
 def _learning(run: Run) -> list[str]:
-    """Whether pretraining was long enough, of the run whose curves are shown."""
-    return learning_sentences(run.stages["pretrain"].results) if "pretrain" in run.stages else []
+    """Whether pretraining went well and was long enough, of the run whose curves are shown."""
+    if "pretrain" not in run.stages:
+        return []
+    stage, own = run.stages["pretrain"], dig(run.settings, "pretrain") if run.kind == "study" else run.settings
+    settings = {"image_size": run.settings.get("image_size"), **(own if isinstance(own, Mapping) else {})}
+    return [*loss_sentences(stage.metrics, settings), *learning_sentences(stage.results)]
 
 
 def _stage_pictures(run: Run) -> list[pictures.Picture]:
@@ -222,3 +233,6 @@ def _where(run: Run) -> str:
     if answer is None or run.kind != "study":
         return ""
     return {"helped": "finetune", "hurt": "supervised"}.get(answer.kind, "")
+
+
+_MODELS = {"finetune": "finetuned", "supervised": "supervised"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ParamSpec
 
@@ -128,6 +128,13 @@ def short(name: object, longest: int = 18) -> str:
     """A name in one line for use in a figure; of a long one the middle is left out, since ends tell apart."""
     text = " ".join(showable(str(name)).split())
     return text if len(text) <= longest else f"{text[: longest - 1 - longest // 3]}…{text[-(longest // 3) :]}"
+
+
+def short_names(names: Sequence[object], longest: int = 18) -> list[str]:
+    """Names of classes, the long ones cut at their end; those that would then look alike lose their middle instead."""
+    whole = [short(name, 10_000) for name in names]
+    cut = [name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…" for name in whole]
+    return [one if cut.count(one) == 1 else short(name, longest) for one, name in zip(cut, whole, strict=True)]
 
 
 def sheet(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:

@@ -16,7 +16,7 @@ from twoviews.report.pictures import Picture, embed
 from twoviews.report.source import Run
 from twoviews.report.tables import Table
 from twoviews.report.tested import Tested
-from twoviews.report.words import COMPARED, count, decimal, dig, model_name, number, percent, signed
+from twoviews.report.words import COMPARED, NONE, count, decimal, dig, model_name, number, percent, signed
 
 SURE = 0.9
 """Answers at least so sure get a sentence of their own."""
@@ -141,14 +141,24 @@ def _table(run: Run, found: dict[str, Reliability]) -> Table:
         low, high = (signed(100 * end) for end in one.gap_interval)
         cells = [model_name(name), percent(one.confidence), percent(one.accuracy)]
         cells.append(f"{signed(100 * one.gap)} ({low} to {high})")
-        cells += [percent(one.error), f"< {percent(one.chance_high)}", percent(one.equal_mass_error)]
+        cells += [percent(one.error), _by_chance(one), percent(one.equal_mass_error)]
         rows.append(cells + ([decimal(value) for value in scores[name]] if is_scored else []))
     caption = (
         f"ECE: expected calibration error over {BINS} bins of equal width (Guo et al. 2017); “equal bins” hold equally"
         " many images each. Few images make it larger than it is: by chance, 95 of 100 models whose confidence were"
         " exactly right would stay below the figure given. The interval of over-confidence is over test images."
     )
+    if any(row[5] == NONE for row in rows):
+        caption += (
+            " A dash: of a model that is always wholly sure, such as kNN with one neighbour, chance can’t be told."
+        )
     if is_scored:
         header += ["NLL, nats", "Brier"]
         caption += " NLL and Brier score (0 to 2) need no bins; lower is better."
     return Table(header, rows, caption)
+
+
+def _by_chance(one: Reliability) -> str:
+    """Answers with a confidence of 1 would never be wrong by chance, so that nothing is left to compare with."""
+    below = percent(one.chance_high)
+    return NONE if below == percent(0.0) else f"< {below}"

@@ -12,7 +12,7 @@ from twoviews.report.clusters.rows import Cluster, by_distance, cluster_rows, pu
 from twoviews.report.data import ReportData
 from twoviews.report.explore.gather import Backbone, Images
 from twoviews.report.picture_atlas import Atlas, atlas
-from twoviews.report.style import short
+from twoviews.report.style import short, short_names
 from twoviews.report.words import backbone_name, count, percent
 
 NEAREST, ODD, FARTHEST = 8, 6, 12
@@ -180,7 +180,7 @@ def _group(
     return Group(
         name=backbone_name(name),
         says=_says(name, found, images.labels, names),
-        classes=[short(one, 14) for one in names] if len(names) <= MOST_CLASSES else [],
+        classes=short_names(names, 14) if len(names) <= MOST_CLASSES else [],
         rows=rows,
         far=shots(far),
         more=len(rows) - sum(bool(row.nearest) for row in rows),
@@ -203,7 +203,7 @@ def _row(one: Cluster, names: Sequence[str], nearest: list[Shot], odd: list[Shot
 
 
 def _class(names: Sequence[str], label: int) -> str:
-    return short(names[label], 24) if label >= 0 else "unknown"
+    return short_names(names, 24)[label] if label >= 0 else "unknown"
 
 
 def _says(name: str, found: dict[str, list[Cluster]], labels: NDArray[np.int64], names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from twoviews.report.style import FULL, HALF, INK, sheet, short, styled
+from twoviews.report.style import FULL, HALF, INK, sheet, short_names, styled
 
 _SEQUENTIAL = LinearSegmentedColormap.from_list("share", ["#f7f9fb", "#b9d3ea", "#5b97cd", "#1c5b9c", "#0b2f57"])
 _DIVERGING = LinearSegmentedColormap.from_list("change", ["#a8410a", "#f0a868", "#fafafa", "#7fb3e0", "#1c5b9c"])
@@ -28,7 +28,7 @@ def _matrix(
     font = 8.0 if size <= 12 else max(3.5, min(8.5, 300 / size))
     # Past 60 classes names would be too small to read: numbers every tenth class stand in.
     ticks = np.arange(size) if size <= 60 else np.arange(0, size, 10)
-    labels = [short(name, 14 if size <= 12 else 22) if size <= 60 else f"{i}" for i, name in enumerate(names)]
+    labels = short_names(names, 18 if size <= 12 else 22) if size <= 60 else [f"{i}" for i in range(size)]
     shown = [labels[i] for i in ticks]
     tick_font = max(font, 5.5) if size <= 60 else 9.0
     axis.set_xticks(
@@ -100,14 +100,19 @@ def confusion_difference(
 ) -> Figure:
     """What changes from matrix a to matrix b, in images: cells say b minus a; blue is better, orange worse.
 
-    More images on the diagonal are better; off it, fewer are.
+    More images on the diagonal are better; off it, fewer are. The darkest colour is the largest change, but at least
+    2 images and 5 % of a class of usual size.
     """
     change = np.asarray(counts_b, dtype=np.float64) - np.asarray(counts_a, dtype=np.float64)
     better = np.where(np.eye(len(change), dtype=bool), change, -change)
     texts = None
     if len(class_names) <= 30:
         texts = [[f"{value:+.0f}".replace("-", "−") if value else "" for value in row] for row in change]
-    bound = float(np.abs(change).max(initial=1.0))
+    sizes = np.asarray(counts_a, dtype=np.float64).sum(axis=1)
+    usual = float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else 0.0
+    bound = float(np.ceil(max(np.abs(change).max(initial=0.0), 2.0, 0.05 * usual)))
     figure, axis = _matrix(better, texts, class_names, cmap=_DIVERGING, vmin=-bound, vmax=bound)
-    axis.set_title(f"{title} (images)" if title else "Change (images)")
+    # A bar of colours says the same beside cells without numbers.
+    unit = f"images; darkest: ±{bound:,.0f}" if texts else "images"
+    axis.set_title(f"{title or 'Change'} ({unit})")
     return figure

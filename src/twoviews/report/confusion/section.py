@@ -23,7 +23,12 @@ _WIDE = 12  # from so many classes on, a table wants the page's whole width
 
 # Upper edges of all steps of colour but the last. Mistakes are rare, so that even steps would make them all look alike.
 SHARE_STEPS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-POINT_STEPS = (1.0, 2.5, 5.0)
+
+# The change's scale fits what it shows: its last colour begins at one of these, the others at parts of it.
+POINT_ENDS = (5.0, 10.0, 20.0, 25.0, 40.0, 50.0)
+_PARTS = (0.2, 0.5, 1.0)
+_FEWEST_IMAGES = 2.5  # of a class of usual size: a single image more or less is no strong colour
+_STRONG = 0.6  # of the largest change
 
 _WHO = {"supervised": "the baseline", "finetuned": "the fine-tuned model"}
 
@@ -82,6 +87,7 @@ class ConfusionSection:
         is_wide: tables are too wide to be shown beside each other.
         share_steps: of the matrices each colour's class and range, in percent of the row.
         better_steps, worse_steps: the same of the change, in points.
+        change_unit: what the colours of the change are in, with the worth of one image where that is a point or more.
     """
 
     names: list[str]
@@ -98,6 +104,7 @@ class ConfusionSection:
     share_steps: list[tuple[str, str]]
     better_steps: list[tuple[str, str]]
     worse_steps: list[tuple[str, str]]
+    change_unit: str
 
 
 def confusion_section(run: Run, rows: Sequence[ClassRow]) -> ConfusionSection | None:
@@ -115,21 +122,23 @@ def confusion_section(run: Run, rows: Sequence[ClassRow]) -> ConfusionSection | 
     here = {name: table if seeds == 1 else _shown_seed(run, name) for name, table in tables.items()}
     matrices = [_matrix(name, table, names, here[name]) for name, table in tables.items() if few]
     pictures, change_picture = ([], None) if few else confusions(run)
+    steps, unit = point_steps(*tables.values()) if len(tables) == 2 else ((), "")
     return ConfusionSection(
         names=names,
         seeds=seeds,
         shown=f"seed {run.seeds[0][4:]}" if seeds > 1 and run.seeds else "",
         tested=next((int(table.sum()) for table in here.values() if table is not None), None),
         matrices=matrices,
-        change=_change(tables["supervised"], tables["finetuned"], names) if few and len(tables) == 2 else None,
+        change=_change(tables["supervised"], tables["finetuned"], names, steps) if few and steps else None,
         pictures=pictures,
         change_picture=change_picture,
         gains=gains(rows),
         mistakes=mistakes(run, 3 if few else _LISTED, here.get("finetuned")),
         is_wide=len(names) > _WIDE,
         share_steps=_steps("s", [100 * edge for edge in SHARE_STEPS], "–100"),
-        better_steps=_steps("better", POINT_STEPS, "+"),
-        worse_steps=_steps("worse", POINT_STEPS, "+"),
+        better_steps=_steps("better", steps, "+"),
+        worse_steps=_steps("worse", steps, "+"),
+        change_unit=unit,
     )
 
 
@@ -159,7 +168,25 @@ def _matrix(model: str, table: NDArray[np.float64], names: list[str], here: NDAr
     return Matrix(model, _WHO[model], model_name(model), says, rows)
 
 
-def _change(before: NDArray[np.float64], after: NDArray[np.float64], names: list[str]) -> Matrix:
+def point_steps(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[tuple[float, ...], str]:
+    """Upper edges of the change's colours but the last, in points of the row, and what they are in, in words.
+
+    The last colour begins at 5 points or more: near the largest change, and above what two images of a class of usual
+    size are worth, so that few test images don't paint everything dark.
+    """
+    points, sizes = 100 * np.abs(shares(after) - shares(before)), before.sum(axis=1)
+    usual = float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else np.inf
+    needed = 100 * _FEWEST_IMAGES / usual
+    fitting = max((end for end in POINT_ENDS if end <= _STRONG * float(points.max())), default=0.0)
+    coarse = min((end for end in POINT_ENDS if end >= needed), default=POINT_ENDS[-1])
+    end, worth = max(fitting, coarse), 100 / usual
+    unit = "Points of the row" + (f" (one image is about {worth:.2g})" if worth >= 1 else "")
+    return tuple(part * end for part in _PARTS), unit
+
+
+def _change(
+    before: NDArray[np.float64], after: NDArray[np.float64], names: list[str], steps: Sequence[float]
+) -> Matrix:
     """Fine-tuned minus baseline in images, coloured by better or worse and by points of the row."""
     # Rounded, so that a change of exactly a step's edge is never just below it.
     points, moved = np.round(100 * (shares(after) - shares(before)), 9), after - before
@@ -174,7 +201,7 @@ def _change(before: NDArray[np.float64], after: NDArray[np.float64], names: list
             verdict = ("better" if is_better else "worse") if moved[i, j] else ""
             says = f"{_pair(name, called, i == j)}: {count(before[i, j])} → {count(after[i, j])},"
             says += f" {signed(points[i, j])} points" + (f", {verdict}" if verdict else "")
-            step = 1 + int(np.searchsorted(POINT_STEPS, abs(points[i, j]), side="right"))
+            step = 1 + int(np.searchsorted(steps, abs(points[i, j]), side="right"))
             look = f"{verdict}{step}" if verdict else ""
             cells.append(Cell(_signed(moved[i, j]), _look(look, i == j), says))
         rows.append((name, cells))

@@ -19,6 +19,14 @@ function polygon(context, corners, r) {
   context.closePath();
 }
 
+// Names cut at their end where they are long; those that would then look alike lose their middle instead.
+function briefly(names, longest) {
+  const letters = names.map((name) => [...name]);
+  const cut = letters.map((all) => (all.length <= longest ? all.join("") : `${all.slice(0, longest - 1).join("").trimEnd()}…`));
+  const middle = (all) => `${all.slice(0, longest - 1 - Math.floor(longest / 3)).join("")}…${all.slice(-Math.floor(longest / 3)).join("")}`;
+  return cut.map((one, k) => (cut.filter((other) => other === one).length === 1 || letters[k].length <= longest ? one : middle(letters[k])));
+}
+
 // A point's picture; hollow for an image that isn't a test image.
 function stamp(colour, shape, radius, isHollow = false) {
   const side = 2 * Math.ceil(radius * 1.3) + 2;
@@ -126,8 +134,9 @@ class PointMap {
     const middle = (numbers) => numbers.sort((a, b) => a - b)[numbers.length >> 1];
     const members = texts.map(() => []);
     for (const i of this.board.facts.tests) if (groups && groups[i] !== UNKNOWN && this.x[i] >= 0) members[groups[i]].push(i);
+    const written = [briefly(texts, 24), briefly(texts, 10)];
     return members
-      .map((rows, k) => ({ name: texts[k], n: rows.length, x: middle(rows.map((i) => this.x[i])), y: middle(rows.map((i) => this.y[i])) }))
+      .map((rows, k) => ({ texts: [...new Set(written.map((one) => one[k]))], n: rows.length, x: middle(rows.map((i) => this.x[i])), y: middle(rows.map((i) => this.y[i])) }))
       .filter((one) => one.n)
       .sort((a, b) => b.n - a.n);
   }
@@ -224,19 +233,25 @@ class PointMap {
     context.lineJoin = "round";
     context.lineWidth = 3.5;
     const taken = [];
+    const isFree = ({ x, y, half }) => !taken.some((other) => Math.abs(other.y - y) < size + 2 && Math.abs(other.x - x) < half + other.half);
     for (const one of this.names) {
-      const { name } = one;
-      const text = name.length > 14 ? `${name.slice(0, 9)}…${name.slice(-4)}` : name;
-      const half = context.measureText(text).width / 2 + 2;
-      const x = Math.max(half, Math.min(this.width - half, this.width / 2 + (one.x - this.middle[0]) * this.scale));
-      const y = this.height / 2 + (one.y - this.middle[1]) * this.scale;
-      if (y < size || y > this.height - size || half * 2 > this.width) continue;
-      if (taken.some((other) => Math.abs(other.y - y) < size + 2 && Math.abs(other.x - x) < half + other.half)) continue;
-      taken.push({ x, y, half });
+      const middle = this.height / 2 + (one.y - this.middle[1]) * this.scale;
+      if (middle < size || middle > this.height - size) continue;
+      // At the middle of its group, else a line above or below it; whole, else shortened.
+      const places = [0, -1, 1].flatMap((shift) =>
+        one.texts.map((text) => {
+          const half = context.measureText(text).width / 2 + 2;
+          const x = Math.max(half, Math.min(this.width - half, this.width / 2 + (one.x - this.middle[0]) * this.scale));
+          return { text, half, x, y: middle + shift * (size + 3) };
+        }),
+      );
+      const place = places.find((it) => it.half * 2 <= this.width && isFree(it));
+      if (!place) continue;
+      taken.push(place);
       context.strokeStyle = board.theme.halo;
-      context.strokeText(text, x, y);
+      context.strokeText(place.text, place.x, place.y);
       context.fillStyle = board.theme.ink;
-      context.fillText(text, x, y);
+      context.fillText(place.text, place.x, place.y);
     }
   }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.patheffects as patheffects
@@ -11,12 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
-from twoviews.report.style import FULL, HALF, INK, MARKERS, PALETTE, sheet, short, styled
+from twoviews.report.style import FULL, HALF, INK, MARKERS, PALETTE, sheet, short_names, styled
 
-__all__ = ["MOST_POINTS", "kmeans_map", "scatter_map"]
+__all__ = ["MOST_NAMED", "MOST_POINTS", "kmeans_map", "scatter_map"]
 
 MOST_POINTS = 20_000
 """A map of more points than this shows so many of them, drawn at random."""
+
+MOST_NAMED = 20
+"""Classes of which a map writes the names; of more the legend alone has them."""
+
+_SHIFTS = (0, 1, -1, 2, -2)  # lines above the middle of its group at which a name may stand, the best first
 
 _NO_GROUP = "#c9cdd2"
 
@@ -50,13 +56,21 @@ def _points(axis: Axes, points: NDArray[np.float64], groups: NDArray[np.int64]) 
     axis.set_aspect("equal", adjustable="datalim")
 
 
-def _name_groups(axis: Axes, points: NDArray[np.float64], groups: NDArray[np.int64], names: Mapping[int, str]) -> None:
-    """Write each group's name at its median, largest first, unless it would lie on one already there."""
+def _name_groups(
+    axis: Axes, points: NDArray[np.float64], groups: NDArray[np.int64], names: Mapping[int, Sequence[str]]
+) -> None:
+    """Write each group's name at its median, largest first; where another is there already, a line or two above or
+    below it, or shorter. A name that finds no place near its group is left to the legend.
+
+    Args:
+        names: of each group its name, and after it shorter ones.
+    """
     finite = np.isfinite(points).all(axis=1)
     if not finite.any():
         return
     # A point of type in the map's own units, for a panel of about 4.3 by 3.6 inches.
-    across, down = np.ptp(points[finite], axis=0)
+    low, high = points[finite].min(axis=0), points[finite].max(axis=0)
+    across, down = high - low
     unit = 1.15 * max(across / (4.3 * 72), down / (3.6 * 72))
     letter, line = 5.4 * unit, 11.5 * unit
     taken: list[tuple[float, float, float]] = []
@@ -65,24 +79,34 @@ def _name_groups(axis: Axes, points: NDArray[np.float64], groups: NDArray[np.int
         if not members.any():
             continue
         x, y = np.median(points[members], axis=0)
-        half = len(names[group]) * letter / 2
-        if any(abs(y - other_y) < line and abs(x - other_x) < half + other for other_x, other_y, other in taken):
-            continue
-        taken.append((x, y, half))
-        halo = [patheffects.withStroke(linewidth=2.6, foreground="white", alpha=0.9)]
-        axis.text(x, y, names[group], ha="center", va="center", fontsize=8.5, color=INK, path_effects=halo)
+        for shift, name in itertools.product(_SHIFTS, names[group]):
+            half = len(name) * letter / 2
+            # Inside the map, where the name isn't wider than that.
+            place = (float(np.clip(x, *sorted((low[0] + half, high[0] - half)))), float(y + 1.05 * shift * line))
+            if not any(abs(place[1] - v) < line and abs(place[0] - u) < half + other for u, v, other in taken):
+                taken.append((*place, half))
+                halo = [patheffects.withStroke(linewidth=2.6, foreground="white", alpha=0.9)]
+                axis.text(*place, name, ha="center", va="center", fontsize=8.5, color=INK, path_effects=halo)
+                break
+
+
+def _written(class_names: Sequence[str]) -> dict[int, list[str]]:
+    """Of each class what may be written on a map: its name, and a shorter one for where there is less room."""
+    both = zip(short_names(class_names, 24), short_names(class_names, 10), strict=True)
+    return {i: list(dict.fromkeys(pair)) for i, pair in enumerate(both)}
 
 
 def _legend(figure: Figure, class_names: Sequence[str], grey: str = "") -> None:
     """Colours and shapes of the classes under the panel, and room for them."""
-    longest = max((len(short(name)) for name in class_names), default=1)
+    shown = short_names(class_names, 28)
+    longest = max((len(name) for name in shown), default=1)
     font = 8.5 if len(class_names) <= 20 else 7.5
     columns = max(1, min(5, len(class_names), int(figure.get_figwidth() * 72 / (font * (0.52 * longest + 2.6)))))
     lines = -(-(len(class_names) + bool(grey)) // columns)
     figure.set_figheight(figure.get_figheight() + lines * font * 1.45 / 72)
     handles = [
-        Line2D([], [], linestyle="", marker=_look(i)[1], color=_look(i)[0], markersize=6, label=short(name))
-        for i, name in enumerate(class_names)
+        Line2D([], [], linestyle="", marker=_look(i)[1], color=_look(i)[0], markersize=6, label=name)
+        for i, name in enumerate(shown)
     ]
     if grey:
         handles.append(Line2D([], [], linestyle="", marker="o", color=_NO_GROUP, markersize=6, label=grey))
@@ -118,8 +142,8 @@ def scatter_map(
     places, groups = _checked(points, labels)
     figure, (axis,) = sheet(HALF, 4.3)
     _points(axis, places, groups)
-    if len(class_names) <= 20:
-        _name_groups(axis, places, groups, {i: short(name, 14) for i, name in enumerate(class_names)})
+    if len(class_names) <= MOST_NAMED:
+        _name_groups(axis, places, groups, _written(class_names))
     axis.set_title(title)
     axis.set_xlabel(axis_labels[0])
     axis.set_ylabel(axis_labels[1])
@@ -156,9 +180,9 @@ def kmeans_map(
         if len(panels) > 1:
             axis.set_title("Coloured by k-means cluster" if panel == "cluster" else "Coloured by class")
         if panel == "cluster" and len(set(found.tolist())) <= 40:
-            _name_groups(axis, places, found, {cluster: f"{cluster}" for cluster in sorted(set(found.tolist()))})
-        elif panel == "class" and len(class_names) <= 20:
-            _name_groups(axis, places, classes, {i: short(name, 14) for i, name in enumerate(class_names)})
+            _name_groups(axis, places, found, {cluster: [f"{cluster}"] for cluster in sorted(set(found.tolist()))})
+        elif panel == "class" and len(class_names) <= MOST_NAMED:
+            _name_groups(axis, places, classes, _written(class_names))
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     without = "cluster" in panels and (coloured < 0).any()

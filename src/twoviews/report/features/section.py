@@ -92,6 +92,7 @@ def _pca(run: Run, found: Maps) -> Group:
         "PCA",
         "Each point is an image, placed along the two directions in which the features vary most. Classes that lie"
         " apart here differ along those directions; classes that overlap may still differ along others."
+        + _named(found)
         + _sampled(found),
         [said] if (said := says.pca_says(run.results)) else [],
         [
@@ -176,6 +177,13 @@ def _map(found: Maps, name: str, title: str, labels: tuple[str, str] = ("", ""))
     kind = MAP_NAMES[name.rpartition("_")[2]]
     figure = maps.scatter_map(points, found.labels, found.class_names, axis_labels=labels)
     return [embed(figure, f"{kind} map of {shown:,} images, {title}, coloured by class.", title)]
+
+
+def _named(found: Maps) -> str:
+    """What the names on the maps that follow mean, where there are any."""
+    if len(found.class_names) > maps.MOST_NAMED:
+        return ""
+    return " On this and the other maps a class has its name near its middle, where there is room for it."
 
 
 def _sampled(found: Maps) -> str:

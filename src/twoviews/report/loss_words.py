@@ -1,0 +1,59 @@
+"""Whether the contrastive loss fell, in words; views that grow are compared at one size alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twoviews.report.words import count, dig, number
+
+SIZE_STEP = 4
+"""Pixels by which growing views grow, as training rounds their size."""
+
+_LEAST = 0.01  # less isn't seen in the two digits that are written
+
+
+def loss_sentences(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[str]:
+    """A sentence where the contrastive loss ended higher than it began; [] otherwise, or where that can't be told.
+
+    Larger views give a higher loss. Where views grew, the epochs with views of the last epoch's size are compared.
+
+    Args:
+        rows: of the pretraining's ``metrics.jsonl``.
+        settings: those of pretraining, with ``image_size``.
+    """
+    known = [
+        (int(epoch), loss)
+        for row in rows
+        if (epoch := number(row.get("epoch"))) is not None and (loss := number(row.get("loss"))) is not None
+    ]
+    if len(known) < 2:
+        return []
+    epochs = int(number(dig(settings, "epochs")) or 0)
+    sizes = [view_size_in(settings, epoch, epochs) for epoch, _ in known]
+    same = [one for one, size in zip(known, sizes, strict=True) if size == sizes[-1]]
+    if sizes[-1] is None or len(same) < 2:
+        return []
+    (first, before), (last, after) = same[0], same[-1]
+    if after - before < _LEAST:
+        return []
+    began = "than it began" if len(same) == len(known) else "than when its views had reached their last size"
+    return [
+        f"The contrastive loss ended higher {began}: {before:.2f} in epoch {count(first)}, {after:.2f} in epoch"
+        f" {count(last)}. It should fall: there may be too few epochs, or the learning rate may be too high."
+    ]
+
+
+def view_size_in(settings: Mapping[str, Any], epoch: int, epochs: int) -> int | None:
+    """Height and width of an epoch's views (epochs count from 1), 0 where all have one size; None where unknown."""
+    first = number(dig(settings, "first_view_size"))
+    if first is None:
+        return 0
+    last = number(dig(settings, "view_size")) or number(dig(settings, "image_size"))
+    if last is None or epochs < 1:
+        return None
+    part = (epoch - 1) / (epochs - 1) if epochs > 1 else 1.0
+    if part <= 0 or part >= 1:
+        return int(first if part <= 0 else last)
+    between = round((first + (last - first) * part) / SIZE_STEP) * SIZE_STEP
+    return int(min(last, max(first, between)))
