@@ -178,19 +178,22 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
             "(`twoviews study --help` lists them)",
         ),
         (["check", "--qqq"], "--qqq: no such setting (`twoviews check --help` lists them)"),
-        (["study", "--pretrain.epochs", "0"], "--pretrain.epochs: Input should be greater than or equal to 1 (got 0)"),
-        (["pretrain", "--max-bad", "1.5"], "--max-bad: Input should be less than or equal to 1 (got 1.5)"),
-        (["pretrain", "--temperature", "nan"], "--temperature: Input should be a finite number (got nan)"),
-        (["pretrain", "--temperature", "0"], "--temperature: Input should be greater than 0 (got 0.0)"),
-        (["pretrain", "--batch-size", "1"], "--batch-size: Input should be greater than or equal to 2 (got 1)"),
-        (["supervised", "--batch-size", "1"], "--batch-size: Input should be greater than or equal to 2 (got 1)"),
-        (["pretrain", "--chunk-size", "1"], "--chunk-size: Input should be greater than or equal to 2 (got 1)"),
-        (["pretrain", "--crop-scale", "0.5", "0.2"], "crop_scale must rise within (0, 1], got 0.5 0.2"),
+        (["study", "--pretrain.epochs", "0"], "--pretrain.epochs: should be at least 1 (got 0)"),
+        (["pretrain", "--max-bad", "1.5"], "--max-bad: should be at most 1 (got 1.5)"),
+        (["pretrain", "--temperature", "nan"], "--temperature: should be a finite number (got nan)"),
+        (["pretrain", "--temperature", "0"], "--temperature: should be above 0 (got 0.0)"),
+        (["pretrain", "--batch-size", "1"], "--batch-size: should be at least 2 (got 1)"),
+        (["supervised", "--batch-size", "1"], "--batch-size: should be at least 2 (got 1)"),
+        (["pretrain", "--chunk-size", "1"], "--chunk-size: should be at least 2 (got 1)"),
+        (["pretrain", "--crop-scale", "0.5", "0.2"], "--crop-scale 0.5 0.2: should rise from above 0 to at most 1"),
         (["pretrain", "--epochs", "many"], "--epochs: should be a whole number (got 'many')"),
         (["study", "--device", "gpu"], "--device: should be one of auto, cpu, cuda, mps (got 'gpu')"),
         (["pretrain", "--epochs"], "--epochs: needs a value"),
         (["pretrain", "--crop-scale", "0.5"], "--crop-scale: needs 2 values"),
-        (["pretrain", "sample", "stl10"], "not understood: stl10"),
+        (
+            ["pretrain", "sample", "stl10"],
+            "not understood: stl10; quote a path that has spaces (`twoviews pretrain --help` explains)",
+        ),
         (["predict"], "predict needs RUN and FOLDER; `twoviews predict --help` explains."),
         (["pretrain", "--recipe", "imagenet"], "--recipe imagenet: no such recipe; there are "),
         (["pretrian"], "pretrian: no such command; did you mean `twoviews pretrain`?"),
@@ -217,9 +220,9 @@ def test_the_terminal_s_characters_do_not_matter(encoding: str) -> None:
         ({"pretrain": {"epoch": 5}}, "my.yaml: pretrain.epoch: no such setting; did you mean pretrain.epochs? "),
         ({"epochs": 5}, "my.yaml: epochs: no such setting; did you mean supervised.epochs or pretrain.epochs or "),
         ({"sede": 5}, "my.yaml: sede: no such setting; did you mean seed? "),
-        ({"pretrain": {"epochs": -1}}, "my.yaml: pretrain.epochs: Input should be greater than or equal to 1 (got -1)"),
-        ({"seed": "often"}, "my.yaml: seed: Input should be a valid integer, "),
-        ({"pretrain": 5}, "my.yaml: pretrain: Input should be a valid dictionary"),
+        ({"pretrain": {"epochs": -1}}, "my.yaml: pretrain.epochs: should be at least 1 (got -1)"),
+        ({"seed": "often"}, "my.yaml: seed: should be a whole number (got 'often')"),
+        ({"pretrain": 5}, "my.yaml: pretrain: should be settings, one per line (got 5)"),
     ],
 )
 def test_a_config_is_checked_as_strictly_as_flags(
@@ -325,3 +328,35 @@ def test_the_flags_are_those_that_were_promised(
     assert stop.value.code == 0
     heads = re.findall(r"^[│ ]*(?:-h, )?((?:--[a-z][\w.-]*(?:, )?)+)", capsys.readouterr().out, re.MULTILINE)
     assert {flag for head in heads for flag in head.split(", ")} == promised | {"--help"}
+
+
+def help_of(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("COLUMNS", "90")  # wider, two boxes stand side by side
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_help_shows_a_default_only_where_it_is_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = help_of("study", capsys, monkeypatch)
+    assert "(default: sample)" in study
+    for flag in ("--backbone MODEL", "--image-size INT", "--pretrain.epochs INT", "--minutes FLOAT"):
+        assert re.search(rf"{flag} [^(]*\(default: by recipe\)", study), flag
+    assert re.search(r"--pretrain.temperature FLOAT [^(]*\(default: 0.2\)", study)
+    assert re.search(r"--features.perplexity FLOAT [^(]*\(default: 30.0\)", study)
+    for command in cli.COMMANDS:
+        shown = study if command == "study" else help_of(command, capsys, monkeypatch)
+        assert "{None}" not in shown, command
+        assert "default: None" not in shown, command
+        assert "(default: )" not in shown, command
+        assert not re.search(r"\bSTR\b", shown), command
+
+
+def test_help_names_what_is_given_by_place(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "usage: twoviews predict [-h] [OPTIONS] RUN FOLDER " in help_of("predict", capsys, monkeypatch)
+    features = help_of("features", capsys, monkeypatch)
+    assert "[RUN]" in features
+    assert "--data DATA data set or folder; default: the run's --unlabeled PATH" in features
+    assert re.search(r"--backbone MODEL [^(]*\(default: the run's\)", features)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from twoviews import cli
+from twoviews import cli, settings
 from twoviews.dataset import sources
 from twoviews.settings import PretrainCommand, StudyCommand
 from twoviews.trainers.settings_file import FREE
@@ -46,7 +48,9 @@ FLAGS: list[tuple[str, list[str]]] = [
     ("supervised --temperature 0.2", ["--temperature: no such setting"]),
     ("features --epochs 5", ["--epochs: no such setting"]),
     ("check --batch-size 5", ["--batch-size: no such setting"]),
-    ("pretrain a b", ["not understood: b"]),
+    ("pretrain a b", ["not understood: b; quote a path that has spaces (`twoviews pretrain --help` explains)"]),
+    ("export --to onnx", ["--to: should be one of pth (got 'onnx')"]),
+    ("study --pretrain.crop-scale 1 0.4", ["--pretrain.crop-scale 1 0.4: should rise from above 0 to at most 1"]),
     ("trian", ["trian: no such command; did you mean"]),
     # Wrong type.
     ("pretrain --epochs ten", ["--epochs: should be a whole number (got 'ten')"]),
@@ -57,26 +61,26 @@ FLAGS: list[tuple[str, list[str]]] = [
     ("pretrain --crop-scale 0.5", ["--crop-scale: needs 2 values"]),
     ("pretrain sample --keep-leaks yes", ["not understood: yes"]),
     # Out of range.
-    ("pretrain --epochs 0", ["--epochs", "greater than or equal to 1", "got 0"]),
-    ("pretrain --epochs 1000000000000000000000", ["--epochs", "less than or equal to 100000"]),
-    ("pretrain --batch-size 1", ["--batch-size", "greater than or equal to 2", "got 1"]),
-    ("pretrain --base-lr -0.1", ["--base-lr", "greater than 0", "got -0.1"]),
+    ("pretrain --epochs 0", ["--epochs", "should be at least 1", "got 0"]),
+    ("pretrain --epochs 1000000000000000000000", ["--epochs", "should be at most 100000"]),
+    ("pretrain --batch-size 1", ["--batch-size", "should be at least 2", "got 1"]),
+    ("pretrain --base-lr -0.1", ["--base-lr", "should be above 0", "got -0.1"]),
     ("pretrain --base-lr inf", ["--base-lr", "finite", "got inf"]),
-    ("pretrain --temperature 0", ["--temperature", "greater than 0", "got 0"]),
-    ("pretrain --temperature -1", ["--temperature", "greater than 0", "got -1"]),
-    ("pretrain --momentum 1", ["--momentum", "less than 1", "got 1"]),
+    ("pretrain --temperature 0", ["--temperature", "should be above 0", "got 0"]),
+    ("pretrain --temperature -1", ["--temperature", "should be above 0", "got -1"]),
+    ("pretrain --momentum 1", ["--momentum", "should be below 1", "got 1"]),
     ("pretrain --weight-decay nan", ["--weight-decay", "finite", "got nan"]),
-    ("pretrain --seed -1", ["--seed", "greater than or equal to 0", "got -1"]),
-    ("pretrain --seed 2147483648", ["--seed", "less than or equal to 2147483647"]),
-    ("pretrain --image-size 4", ["--image-size", "greater than or equal to 8", "got 4"]),
-    ("pretrain --val-fraction 1", ["--val-fraction", "less than 1"]),
-    ("pretrain --threads 0", ["--threads", "greater than or equal to 1"]),
-    ("pretrain --devices 0", ["--devices", "greater than or equal to 1"]),
-    ("pretrain --minutes 0", ["--minutes", "greater than 0"]),
-    ("pretrain --jitter 1.5", ["--jitter", "less than or equal to 1", "got 1.5"]),
-    ("study --supervised.label-smoothing 1", ["--supervised.label-smoothing", "less than 1"]),
-    ("study --features.perplexity 1", ["--features.perplexity", "greater than 1"]),
-    ("finetune --backbone-lr-scale 2", ["--backbone-lr-scale", "less than or equal to 1"]),
+    ("pretrain --seed -1", ["--seed", "should be at least 0", "got -1"]),
+    ("pretrain --seed 2147483648", ["--seed", "should be at most 2147483647"]),
+    ("pretrain --image-size 4", ["--image-size", "should be at least 8", "got 4"]),
+    ("pretrain --val-fraction 1", ["--val-fraction", "should be below 1"]),
+    ("pretrain --threads 0", ["--threads", "should be at least 1"]),
+    ("pretrain --devices 0", ["--devices", "should be at least 1"]),
+    ("pretrain --minutes 0", ["--minutes", "should be above 0"]),
+    ("pretrain --jitter 1.5", ["--jitter", "should be at most 1", "got 1.5"]),
+    ("study --supervised.label-smoothing 1", ["--supervised.label-smoothing", "should be below 1"]),
+    ("study --features.perplexity 1", ["--features.perplexity", "should be above 1"]),
+    ("finetune --backbone-lr-scale 2", ["--backbone-lr-scale", "should be at most 1"]),
     # None of those there are.
     ("pretrain --optimizer adam", ["--optimizer: should be one of sgd, adamw, lars (got 'adam')"]),
     ("pretrain --device gpu", ["--device: should be one of auto, cpu, cuda, mps (got 'gpu')"]),
@@ -86,13 +90,16 @@ FLAGS: list[tuple[str, list[str]]] = [
     ("pretrain --recipe imagenet", ["--recipe imagenet: no such recipe; there are", "stl10"]),
     ("bench everything", ["step, augment, loss, data, all"]),
     # Impossible together.
-    ("pretrain --crop-scale 0.9 0.2", ["crop_scale must rise within (0, 1], got 0.9 0.2"]),
-    ("pretrain --blur-sigma 2 1", ["blur_sigma must rise from 0 or more, got 2.0 1.0"]),
-    ("pretrain --view-size 16 --first-view-size 24", ["first_view_size 24", "view_size 16"]),
-    ("study --pretrain.view-size 16 --pretrain.first-view-size 24", ["pretrain", "first_view_size 24", "view_size 16"]),
-    ("pretrain --batch-size 32 --chunk-size 64", ["chunk_size 64 is above the batch_size 32"]),
-    ("pretrain --batch-size 6 --devices 4", ["batch_size 6: 4 devices need at least 8, 2 images for each"]),
-    ("study --finetune.batch-size 6 --devices 4", ["finetune.batch_size 6: 4 devices need at least 8"]),
+    ("pretrain --crop-scale 0.9 0.2", ["--crop-scale 0.9 0.2: should rise from above 0 to at most 1"]),
+    ("pretrain --blur-sigma 2 1", ["--blur-sigma 2 1: should rise from 0 or more"]),
+    ("pretrain --view-size 16 --first-view-size 24", ["--first-view-size 24 is above --view-size 16"]),
+    (
+        "study --pretrain.view-size 16 --pretrain.first-view-size 24",
+        ["--pretrain.first-view-size 24 is above --pretrain.view-size 16"],
+    ),
+    ("pretrain --batch-size 32 --chunk-size 64", ["--chunk-size 64 is above --batch-size 32"]),
+    ("pretrain --batch-size 6 --devices 4", ["--batch-size 6: 4 devices need at least 8, 2 images for each"]),
+    ("study --finetune.batch-size 6 --devices 4", ["--finetune.batch-size 6: 4 devices need at least 8"]),
     ("pretrain --device mps --devices 2", ["--devices 2"]),
     ("pretrain --keep-leaks --drop-near", ["--keep-leaks", "--drop-near", "give one of them"]),
     ("check photos --keep-leaks --drop-near", ["--keep-leaks", "--drop-near", "give one of them"]),
@@ -108,7 +115,7 @@ FLAGS: list[tuple[str, list[str]]] = [
     ("study --label-fractions 0", ["--label-fractions 0", "above 0 and at most 1"]),
     ("study --label-fractions nan", ["--label-fractions nan", "above 0 and at most 1"]),
     ("study --pretrain-seeds", ["--pretrain-seeds", "--seeds"]),
-    ("study --seeds 0", ["--seeds", "greater than or equal to 1"]),
+    ("study --seeds 0", ["--seeds", "should be at least 1"]),
     ("study --tune 4 --finetune.probe-start", ["--tune and --finetune.probe-start"]),
     ("study --tune 1", ["--tune 1", "at least 2"]),
     ("finetune --init x.pth --probe-start", ["--probe-start and --init", "give one of them"]),
@@ -136,42 +143,46 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 YAML: list[tuple[str, bytes, list[str]]] = [
     ("unknown key", b"pretrain:\n  epoch: 5\n", ["pretrain.epoch: no such setting; did you mean pretrain.epochs?"]),
     ("key of a flag", b"batch-size: 5\n", ["batch-size: no such setting; did you mean"]),
-    ("duplicate key", b"seed: 1\nseed: 2\n", ["the key seed stands twice", "line 1"]),
-    ("duplicate in a group", b"pretrain:\n  epochs: 1\n  epochs: 2\n", ["the key epochs stands twice", "line 2"]),
-    ("tab", b"pretrain:\n\tepochs: 5\n", ["is not YAML", "\\t"]),
+    ("duplicate key", b"seed: 1\nseed: 2\n", ["the key seed stands twice", "line 2: "]),
+    ("duplicate in a group", b"pretrain:\n  epochs: 1\n  epochs: 2\n", ["line 3: the key epochs stands twice"]),
+    ("tab", b"pretrain:\n\tepochs: 5\n", ["my.yaml is not YAML: line 2: a tab; use spaces"]),
     ("python tag", b"seed: !!python/object/apply:os.system ['touch bad']\n", ["is not YAML", "python/object/apply"]),
     ("own tag", b"seed: !mine 5\n", ["is not YAML", "!mine"]),
-    ("two documents", b"seed: 1\n---\nseed: 2\n", ["is not YAML"]),
+    ("two documents", b"seed: 1\n---\nseed: 2\n", ["is not YAML: line 2: a second document begins"]),
     ("a list", b"- seed\n", ["holds no settings"]),
     ("nothing", b"", ["holds no settings"]),
     ("no text", b"\xff\xfe\x00seed: 1", ["is not YAML"]),
     ("a number for a name", b"5: 6\n", ["is not YAML", "5 is not a name"]),
     ("a list for a name", b"? [a]\n: 6\n", ["is not YAML"]),
     ("nested too deeply", b"seed: " + b"[" * 1500 + b"]" * 1500, ["nested too deeply"]),
-    ("word for a number", b"seed: often\n", ["seed", "valid integer", "'often'"]),
+    ("word for a number", b"seed: often\n", ["seed", "should be a whole number", "'often'"]),
     ("switch for a number", b"seed: yes\n", ["seed: should be a value, not a switch (got True)"]),
     (
         "switch in a group",
         b"pretrain:\n  epochs: on\n",
         ["pretrain.epochs: should be a value, not a switch (got True)"],
     ),
-    ("fraction for a number", b"seed: 1.5\n", ["seed", "integer", "1.5"]),
-    ("date", b"seed: 2026-01-02\n", ["seed", "integer"]),
-    ("negative", b"pretrain:\n  epochs: -1\n", ["pretrain.epochs", "greater than or equal to 1", "got -1"]),
+    ("fraction for a number", b"seed: 1.5\n", ["seed", "should be a whole number", "1.5"]),
+    ("date", b"seed: 2026-01-02\n", ["seed", "should be a whole number"]),
+    ("negative", b"pretrain:\n  epochs: -1\n", ["pretrain.epochs", "should be at least 1", "got -1"]),
     ("infinite", b"pretrain:\n  base_lr: .inf\n", ["pretrain.base_lr", "finite"]),
-    ("one of two", b"pretrain:\n  crop_scale: [0.5]\n", ["pretrain.crop_scale"]),
+    ("one of two", b"pretrain:\n  crop_scale: [0.5]\n", ["pretrain.crop_scale: has too few values"]),
     (
         "reversed",
         b"pretrain:\n  crop_scale: [0.5, 0.2]\n",
-        ["pretrain", "crop_scale must rise within (0, 1], got 0.5 0.2"],
+        ["--pretrain.crop-scale 0.5 0.2: should rise from above 0"],
     ),
-    ("value for a group", b"pretrain: 5\n", ["pretrain", "dictionary"]),
-    ("group for a value", b"seed:\n  epochs: 5\n", ["seed", "integer"]),
-    ("none of those", b"device: gpu\n", ["device", "'auto', 'cpu', 'cuda' or 'mps'", "'gpu'"]),
+    ("value for a group", b"pretrain: 5\n", ["pretrain: should be settings, one per line (got 5)"]),
+    ("group for a value", b"seed:\n  epochs: 5\n", ["seed", "should be a whole number"]),
+    ("none of those", b"device: gpu\n", ["device: should be one of auto, cpu, cuda, mps (got 'gpu')"]),
     ("recipe", b"recipe: imagenet\n", ["--recipe imagenet: no such recipe"]),
     ("together", b"new: true\nfork: true\n", ["--new", "--fork", "give one of them"]),
     ("a billion laughs", (BOMB + "seed: *i\n").encode(), ["my.yaml: "]),
-    ("a billion laughs in a value", ("seed:\n- " + BOMB.replace("\n", "\n  ") + "\n").encode(), ["seed", "integer"]),
+    (
+        "a billion laughs in a value",
+        ("seed:\n- " + BOMB.replace("\n", "\n  ") + "\n").encode(),
+        ["seed", "should be a whole number"],
+    ),
 ]
 
 
@@ -184,6 +195,53 @@ def test_wrong_configs(content: bytes, expected: list[str], capsys: pytest.Captu
     )
     assert len(said) < 400
     assert not Path("bad").exists()
+
+
+WRONG: list[object] = [
+    *(
+        -1,
+        0,
+        0.5,
+        1e9,
+        10**30,
+        math.inf,
+        math.nan,
+        True,
+        "",
+        "word",
+        "1.5",
+        b"\xff",
+        None,
+        [],
+        [1],
+        [1, 2, 3],
+        ["a", "b"],
+    ),
+    *({}, {"a": 1}, object()),
+]
+
+
+@pytest.mark.parametrize("name", sorted({command.settings for command in cli.COMMANDS.values()}))
+def test_no_message_is_the_parser_s_own(name: str) -> None:
+    """Whatever a setting is given, what it should have been is said in our words."""
+    kind = getattr(settings, name)
+    seen = set()
+    for field in kind.model_fields:
+        for value in WRONG:
+            try:
+                kind.model_validate({field: value})
+            except ValidationError as error:
+                for one in error.errors():
+                    if one["loc"][:1] != (field,) or one["type"] == "extra_forbidden":
+                        continue
+                    said = settings.should(one)
+                    seen.add(said)
+                    assert said.startswith(("should be ", "has too few values", "is missing", "--")), (
+                        field,
+                        value,
+                        one,
+                    )
+    assert len(seen) > 2
 
 
 def test_settings_are_compared_only_once_all_are_known() -> None:

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import inspect
 import io
-import re
-import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import tyro
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from twoviews import recipes, settings
-from twoviews.errors import SettingsError
+from twoviews.errors import SettingsError, TwoviewsError
+from twoviews.first_look import first_look
+from twoviews.flag_words import explain, flags, no_such, one_line
 from twoviews.trainers.settings_file import load_settings
-
-# Of a value that is itself large (YAML's aliases can make it so) only the beginning is shown.
-_SHOWN = reprlib.Repr()
-_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother = 1, 60, 60
 
 # Commands that take a run, what it must hold and is called: its data and backbone are where their own settings start.
 _PRETRAINED = ("models/backbone.safetensors", "pretraining run")
@@ -47,14 +40,26 @@ def parse(command: str, settings_name: str, words: list[str]) -> Any:
     """
     kind: type[settings.Settings] = getattr(settings, settings_name)
     _check_flags(kind, command, words)
+    if {"-h", "--help"} & set(words):
+        from twoviews.help_words import for_help
+
+        kind = for_help(kind, command, _INHERITED if command in _FROM_RUN else ())
     with settings.some_unknown():
         named = _read(kind, command, words, {})
-        values = _defaults(command, kind, named, lambda under: str(_read(kind, command, words, {"data": under}).data))
-    try:
-        return _read(kind, command, words, values)
-    except ValidationError as error:  # of the defaults: a flag's is told apart in _read
-        origin = f"{named.config}: " if getattr(named, "config", None) is not None else ""
-        raise SettingsError(origin + _explain(error, kind, command)) from error
+
+    def data_over(under: str) -> str:
+        return str(_read(kind, command, words, {"data": under}).data)
+
+    def settled(has_gpu: Callable[[], bool]) -> Any:
+        with settings.some_unknown():
+            values = _defaults(command, kind, named, data_over, has_gpu)
+        try:
+            return _read(kind, command, words, values)
+        except ValidationError as error:  # of the defaults: a flag's is told apart in _read
+            origin = f"{named.config}: " if getattr(named, "config", None) is not None else ""
+            raise SettingsError(origin + explain(error, kind, command)) from error
+
+    return _settle(settled)
 
 
 def from_values(command: str, settings_name: str, values: dict[str, Any]) -> Any:
@@ -67,42 +72,58 @@ def from_values(command: str, settings_name: str, values: dict[str, Any]) -> Any
     try:
         with settings.some_unknown():
             named = kind.model_validate(values)
-        defaults = _defaults(command, kind, named, lambda under: str(values.get("data", under)))
-        return kind.model_validate(_merge(defaults, values))
     except ValidationError as error:
-        raise SettingsError(_explain(error, kind, command)) from error
+        raise SettingsError(explain(error, kind, command)) from error
+
+    def settled(has_gpu: Callable[[], bool]) -> Any:
+        try:
+            with settings.some_unknown():
+                defaults = _defaults(command, kind, named, lambda under: str(values.get("data", under)), has_gpu)
+            return kind.model_validate(_merge(defaults, values))
+        except ValidationError as error:
+            raise SettingsError(explain(error, kind, command)) from error
+
+    return _settle(settled)
 
 
-def flags(kind: type[settings.Settings]) -> list[str]:
-    """Every flag of a command, as it is typed."""
-    names: list[str] = []
-    for key, field in _keys(kind).items():
-        if tyro.conf.Positional not in field.metadata:
-            names.append(_flag(key))
-            if field.annotation is bool:
-                group, dot, name = key.rpartition(".")
-                names.append(_flag(f"{group}{dot}no-{name}"))
-    return names
+def _settle(settled: Callable[[Callable[[], bool]], Any]) -> Any:
+    """The settings, looked at before torch is loaded, which alone knows whether there is a GPU.
+
+    A folder's recipe depends on that. What is wrong with either recipe need not wait for the answer.
+    """
+    asked = False
+
+    def none() -> bool:
+        nonlocal asked
+        asked = True
+        return False
+
+    try:
+        found = settled(none)
+    except TwoviewsError:
+        if not asked:
+            raise
+        with contextlib.suppress(TwoviewsError):
+            found = settled(lambda: True)
+            if _has_gpu():
+                return first_look(found)
+        raise
+    first_look(found)
+    return settled(lambda: True) if asked and _has_gpu() else found
 
 
-def _keys(kind: type[settings.Settings], prefix: str = "") -> dict[str, FieldInfo]:
-    """Every setting by its dotted name, as in a config (``pretrain.epochs``)."""
-    keys: dict[str, FieldInfo] = {}
-    for name, field in kind.model_fields.items():
-        group = field.annotation
-        if inspect.isclass(group) and issubclass(group, settings.Settings):
-            keys |= _keys(group, f"{prefix}{name}.")
-        else:
-            keys[prefix + name] = field
-    return keys
+def _has_gpu() -> bool:
+    import torch
 
-
-def _flag(key: str) -> str:
-    return "--" + key.replace("_", "-")
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def _defaults(
-    command: str, kind: type[settings.Settings], named: Any, data_over: Callable[[str], str]
+    command: str,
+    kind: type[settings.Settings],
+    named: Any,
+    data_over: Callable[[str], str],
+    has_gpu: Callable[[], bool],
 ) -> dict[str, Any]:
     """Run, recipe and config for what was named; ``data_over`` is DATA as named, or else what it is given."""
     config = load_settings(named.config) if getattr(named, "config", None) is not None else {}
@@ -112,7 +133,7 @@ def _defaults(
     if isinstance(named, settings.DataSettings):
         under = str({**inherited, **config}.get("data", named.data))
         data = named.data if under == named.data else data_over(under)
-        name = getattr(named, "recipe", None) or config.get("recipe") or _recipe(data)
+        name = getattr(named, "recipe", None) or config.get("recipe") or _recipe(data, has_gpu)
         recipe = recipes.recipe_settings(name, None if command == "study" else command)
         values = _merge(recipe, inherited)
     values = _merge(values, config)
@@ -122,12 +143,10 @@ def _defaults(
     return {key: value for key, value in values.items() if key in kind.model_fields or key in config}
 
 
-def _recipe(data: str) -> str:
+def _recipe(data: str, has_gpu: Callable[[], bool]) -> str:
     if data in recipes.RECIPES and not data.startswith("folder"):
         return data
-    import torch
-
-    return recipes.recipe_name(data, has_gpu=torch.cuda.is_available() or torch.backends.mps.is_available())
+    return recipes.recipe_name(data, has_gpu=has_gpu())
 
 
 def _run(command: str, named: Any, config: dict[str, Any]) -> Path | None:
@@ -163,9 +182,14 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _check_flags(kind: type[settings.Settings], command: str, words: list[str]) -> None:
     known = {*flags(kind), "--help"}
     for word in words:
-        flag = word.split("=", 1)[0].replace("_", "-")
+        name, _, value = word.partition("=")
+        flag = name.replace("_", "-")
         if flag.startswith("--") and flag not in known:
-            raise SettingsError(_no_such(flag, sorted(known), command))
+            raise SettingsError(no_such(flag, sorted(known), command))
+        if not word:  # a path of no letters would be the folder that one is in
+            raise SettingsError("an empty word stands where a value should be (''); is a variable of a script not set?")
+        if flag.startswith("--") and not value and word.endswith("="):
+            raise SettingsError(f"{flag}: needs a value")
 
 
 def _read(kind: type[settings.Settings], command: str, words: list[str], values: dict[str, Any]) -> Any:
@@ -183,67 +207,8 @@ def _read(kind: type[settings.Settings], command: str, words: list[str], values:
         while cause is not None and not isinstance(cause, ValidationError):
             cause = cause.__context__
         if cause is not None:
-            raise SettingsError(_explain(cause, kind, command, flags=True)) from None
+            raise SettingsError(explain(cause, kind, command, flags=True)) from None
         if required and "Missing from" in captured.getvalue():
             needed = " and ".join(key.upper() for key in kind.model_fields if key in required)
             raise SettingsError(f"{command} needs {needed}; `twoviews {command} --help` explains.") from None
-        raise SettingsError(_one_line(captured.getvalue())) from None
-
-
-def _explain(error: ValidationError, kind: type[settings.Settings], command: str, *, flags: bool = False) -> str:
-    """The first thing that is wrong: which setting, what it should be, what it was."""
-    first = error.errors()[0]
-    # The parser checks a study's groups one by one; such an error knows its group by the class alone.
-    group = [name for name, f in kind.model_fields.items() if getattr(f.annotation, "__name__", "") == error.title]
-    key = ".".join([*group, *(part for part in first["loc"] if isinstance(part, str))])
-    if first["type"] == "extra_forbidden":
-        return _no_such(key, list(_keys(kind)), command)
-    message = first["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(first["input"], (dict, settings.Settings)) else f" (got {_SHOWN.repr(first['input'])})"
-    where = _flag(key) if flags and first["loc"] else key
-    return f"{where}: {_of_group(message, key, kind)}{given}" if key else f"{message}{given}"
-
-
-def _of_group(message: str, name: str, kind: type[settings.Settings]) -> str:
-    """The message of a check within a study's group, which spells flags as in a command of its own."""
-    own = {_flag(key) for key in _keys(kind) if key.startswith(f"{name}.")}
-
-    def spelled(found: re.Match[str]) -> str:
-        flag = f"--{name}.{found[0][2:]}"
-        return flag if flag in own else found[0]
-
-    return re.sub(r"--[a-z][a-z-]*", spelled, message)
-
-
-def _no_such(name: str, known: list[str], command: str) -> str:
-    """What is unknown, and what it may have been meant for: the same name elsewhere, or a similar one."""
-    dashes = "--" if name.startswith("--") else ""
-    bare, others = name.removeprefix("--"), [key.removeprefix("--") for key in known]
-    last = bare.rpartition(".")[2]
-    near = [key for key in others if key.rpartition(".")[2] == last]
-    near = near or [key for key in others if last in key.rpartition(".")[2].replace("_", "-").split("-")]
-    near = near or difflib.get_close_matches(bare, others, n=1)
-    near = near or [key for key in others if difflib.get_close_matches(last, [key.rpartition(".")[2]], cutoff=0.8)]
-    hint = f"; did you mean {' or '.join(dashes + key for key in near[:3])}?" if near else ""
-    return f"{name}: no such setting{hint} (`twoviews {command} --help` lists them)"
-
-
-def _one_line(text: str) -> str:
-    """The parser's message without its box: what stands between the title and the first rule after it."""
-    lines = [line.strip("│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
-    # A terminal without box-drawing characters has the title on a line of its own, and a rule under it.
-    lines = [line for line in lines if line and not line.startswith(("╭", "╰"))][0 if "╭" in text else 2 :]
-    rules = [number for number, line in enumerate(lines) if not line.strip("─-")]
-    message = " ".join(lines[: rules[0]] if rules else lines).removeprefix("Error parsing ")
-    choice = re.fullmatch(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)\.", message)
-    if choice is not None:
-        return f"{choice[2]}: should be one of {choice[3].replace(chr(39), '')} (got {choice[1]!r})"
-    number = re.fullmatch(
-        r"(--\S+): (invalid literal for int\(\)|could not convert string to float).*?: '(.*)'", message
-    )
-    if number is not None:
-        return f"{number[1]}: should be a {'whole ' if 'int()' in number[2] else ''}number (got {number[3]!r})"
-    missing = re.fullmatch(r"Missing value for argument '(.*)'\. Expected (\d+) values\.", message)
-    if missing is not None:
-        return f"{missing[1]}: needs {'a value' if missing[2] == '1' else f'{missing[2]} values'}"
-    return re.sub(r"\s*Got errors:.*", "", message).replace("Unrecognized options:", "not understood:")
+        raise SettingsError(one_line(captured.getvalue(), command)) from None

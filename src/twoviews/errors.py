@@ -44,7 +44,7 @@ class NumbersError(TwoviewsError):
 
 
 class ResourceError(TwoviewsError):
-    """Disk or memory ran out."""
+    """Disk or memory ran out, or another process works in the run folder."""
 
     exit_code = 6
 

@@ -20,7 +20,6 @@ from twoviews.report.data import ReportData
 from twoviews.report.health.section import write_label_errors
 from twoviews.report.page import draw_report
 from twoviews.report.study_figures import write_study_figures
-from twoviews.report.verdict import verdict
 from twoviews.settings import StudyCommand
 from twoviews.stages.combine import combined, curve_point, over_folds, savings
 from twoviews.stages.comparison import Comparison, Work, first_stages, pretrained_stages
@@ -28,7 +27,7 @@ from twoviews.stages.data_files import data_results
 from twoviews.stages.setup import Shared, in_run_folder, new_backbone, say_counts
 from twoviews.stages.study_layout import Layout, layout, prepare_seeds
 from twoviews.stages.study_plan import fitted
-from twoviews.stages.study_words import protocol
+from twoviews.stages.study_words import protocol, say_found
 from twoviews.stages.tune import Sweep
 from twoviews.stages.tune_space import Kind
 from twoviews.trainers.progress import duration, say
@@ -47,9 +46,18 @@ def run_study(settings: StudyCommand) -> Path:
         require_umap()
     if settings.with_imagenet:
         new_backbone(settings, shared.image_size, seed=settings.seed, init="timm")
-    path = in_run_folder("study", settings, shared, lambda run: _study(settings, seeds, run))
+    worked = False
+
+    def work(run: RunFolder) -> None:
+        nonlocal worked
+        worked = True
+        _study(settings, seeds, run)
+
+    path = in_run_folder("study", settings, shared, work)
     if shared.engine.is_first and not (path / "report.html").exists():
         _report(path)
+    elif shared.engine.is_first and not worked:
+        say_found(path, path / "report.html")
     return path
 
 
@@ -77,15 +85,11 @@ def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
 
 def _report(path: Path) -> None:
     """Write the page and say its verdict."""
-    results = read_json(path / "results.json")
+    say("drawing the report")
     data = ReportData.read(path)
     write_study_figures(data)
     write_label_errors(data)
-    page = draw_report(data)
-    found = verdict(results)
-    if found is not None:
-        say(f"\n{found.lead}: {found.sentence}")
-    say(f"report: {page}")
+    say_found(path, draw_report(data))
 
 
 def _tuned(kind: Kind, sweep: Sweep, settings: StudyCommand, run: RunFolder, is_first: bool) -> StudyCommand:

@@ -279,7 +279,7 @@ def cases() -> tuple[Odd, ...]:
     return (*left_out(), *kept())
 
 
-JUNK = (".DS_Store", "Thumbs.db", "._x.jpg", ".ipynb_checkpoints/x.png", "__MACOSX/x.png")
+JUNK = (".DS_Store", "Thumbs.db", "._x.jpg", ".ipynb_checkpoints/x.png", "__MACOSX/x.png", "labels.csv", "X.JSON")
 
 
 def build(root: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from twoviews.dataset import decode_cache, decode_workers
 from twoviews.dataset import scan as scan_module
+from twoviews.dataset.folder_words import not_pictures
 from twoviews.dataset.image_folder import load_folder
 from twoviews.dataset.images import Source
 from twoviews.errors import DataError, ResourceError
@@ -170,6 +171,44 @@ def test_what_desktops_leave_behind_is_not_seen(root: Path) -> None:
     assert source.class_names == ("cat", "dog")
     assert len(source.train) == 6
     assert source.skipped == []
+
+
+# Files beside pictures
+
+SIDECARS = ["a.json", "b.JSON", "c.xml", "d.txt", "e.csv", "f.md", "g.yaml", "h.yml", "i.xmp", "j.aae", "k.html"]
+
+
+def test_what_is_no_picture_by_its_name_is_counted_in_one_note_and_is_not_bad(root: Path) -> None:
+    for name in SIDECARS:
+        (root / "train/cat" / name).write_text("{}")
+        (root / "unlabeled" / name).write_text("")
+    (root / "train/labels.csv").write_text("a,b\n")
+    source = load(root, max_bad=0.0)
+    assert source.skipped == []
+    assert "23 files that are no pictures by their names were left out." in source.notes
+    assert not_pictures(source.notes) == ["23 files that are no pictures by their names were left out."]
+    (root / "unlabeled/page.jpg").write_text("<html></html>")
+    with pytest.raises(DataError, match="1 of 14 files can't be used"):  # what claims to be a picture still counts
+        load(root, max_bad=0.05)
+
+
+def test_a_name_that_claims_nothing_may_be_a_picture_s(root: Path) -> None:
+    (root / "unlabeled/0a1b").write_bytes((root / "unlabeled/b.png").read_bytes())
+    (root / "unlabeled/set.txt").mkdir()
+    put(root / "unlabeled/set.txt/x.png")
+    (root / "unlabeled/notes.txt").write_text("one")
+    source = load(root)
+    assert {"unlabeled/0a1b", "unlabeled/set.txt/x.png"} <= set(names(source.unlabeled))
+    assert not_pictures(source.notes) == ["1 file that is no picture by its name was left out."]
+
+
+def test_a_folder_of_anything_but_pictures_is_named_without_a_flag(tmp_path: Path) -> None:
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "pics/readme.md").write_text("none yet")
+    with pytest.raises(DataError) as caught:
+        load_folder(None, unlabeled=tmp_path / "pics", image_size=16, cache=tmp_path / "c", require_labels=False)
+    assert str(caught.value).startswith(f"{tmp_path / 'pics'} holds no readable image (JPEG, ")
+    assert "--" not in str(caught.value)
 
 
 # Bad files

@@ -333,6 +333,9 @@ def test_images_of_one_colour_are_counted() -> None:
     splits = make_splits(source, seed=0)
     assert splits.blank == 2
     assert any("2 of 40 unlabeled images are of (nearly) one colour" in note for note in splits.notes)
+    alone = make_splits(replace(source, unlabeled=copied(make_source().unlabeled, {0: flat})), seed=0)
+    said = "1 of 40 unlabeled images is of (nearly) one colour: SimCLR learns nothing from it."
+    assert said in alone.notes
 
 
 def test_test_labels_are_behind_one_door() -> None:

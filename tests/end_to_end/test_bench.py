@@ -173,8 +173,8 @@ def test_what_is_not_known_is_not_given_as_a_number() -> None:
     ("words", "code", "expected"),
     [
         (["lose"], 2, "should be one of step, augment, loss, data, all (got 'lose')"),
-        (["step", "--batch-size", "1"], 2, "--batch-size: Input should be greater than or equal to 2 (got 1)"),
-        (["step", "--image-size", "4"], 2, "--image-size: Input should be greater than or equal to 8 (got 4)"),
+        (["step", "--batch-size", "1"], 2, "--batch-size: should be at least 2 (got 1)"),
+        (["step", "--image-size", "4"], 2, "--image-size: should be at least 8 (got 4)"),
         (["step", "--backbone", "vit_tiny_patch16_224"], 2, "can't be trained on views of 64 pixels"),
         (["data", "--unlabeled", "nowhere"], 3, "nowhere is not a folder: check --unlabeled."),
         (["all", "--unlabeled", "."], 3, ". holds no two readable images"),

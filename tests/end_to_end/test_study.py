@@ -186,6 +186,8 @@ def test_started_again_it_is_complete_and_writes_nothing(study):
     again = twoviews("study", settings["data"], "--config", study / "settings.yaml", cwd=study.parents[1])
     assert again.returncode == 0, again.stderr
     assert "already complete" in again.stdout
+    assert "test accuracy is" in again.stdout  # what one came for: the verdict
+    assert re.search(r"^report: .*report\.html$", again.stdout, re.MULTILINE)
     assert before == {p: p.stat().st_mtime_ns for p in study.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
@@ -200,6 +202,8 @@ def test_predict_gives_every_picture_a_class(study, photos, tmp_path):
     done = twoviews("predict", study, photos / "test", "--out", "p.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = rows(tmp_path / "p.csv")
+    top1 = json.loads((study / "results.json").read_text())["models"]["finetuned"]["test_top1"]
+    assert f"48 images by the fine-tuned model (test accuracy {100 * top1:.1f} %), 0 left out; p.csv" in done.stdout
     tested = {row["file"]: row["finetuned"] for row in rows(study / "test/predictions.csv")}
     assert len(found) == 48
     assert not any(row["file"].startswith("=") for row in found)  # quoted, as a spreadsheet would run it

@@ -140,7 +140,7 @@ def test_the_command_line_exits_with_the_error_s_code(
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "twice.yaml"
     path.write_text("pretrain:\n  epochs: 5\n  epochs: 50\n")
-    with pytest.raises(SettingsError, match=r"twice\.yaml is not YAML: .*the key epochs stands twice.*line 2"):
+    with pytest.raises(SettingsError, match=r"twice\.yaml is not YAML: line 3: the key epochs stands twice"):
         load_settings(path)
     path.write_text("- epochs\n")
     with pytest.raises(SettingsError, match="holds no settings"):

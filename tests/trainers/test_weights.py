@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from twoviews.errors import CheckpointError
 from twoviews.model.resnet50 import create_backbone
+from twoviews.settings import ModelSettings
+from twoviews.stages.setup import new_backbone
 from twoviews.trainers.weights import load_backbone_weights, read_weights, save_weights
 
 
@@ -62,6 +64,21 @@ def test_wrappers_and_prefixes_are_taken_off(
     assert same(target, source)
     counts = "100 of 100 tensors loaded from w.pth, 0 others not used"
     assert said == (f"{counts}; {prefix} taken off their names" if prefix else counts)
+
+
+def test_what_fits_whole_is_not_told_tensor_by_tensor(
+    source: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ModelSettings(backbone="resnet18_w16", stem="small")
+    torch.save(source, tmp_path / "whole.pth")
+    assert same(new_backbone(settings, 32, seed=2, init=str(tmp_path / "whole.pth")), source)
+    assert capsys.readouterr().out == ""
+    torch.save({**source, "memory.queue": torch.ones(3)}, tmp_path / "more.pth")
+    new_backbone(settings, 32, seed=2, init=str(tmp_path / "more.pth"))
+    assert "100 of 100 tensors loaded from " in capsys.readouterr().out
+    torch.save({f"module.{name}": tensor for name, tensor in source.items()}, tmp_path / "wrapped.pth")
+    new_backbone(settings, 32, seed=2, init=str(tmp_path / "wrapped.pth"))
+    assert "module. taken off their names" in capsys.readouterr().out
 
 
 def test_two_different_backbones_in_a_file_are_refused(source: dict[str, Tensor]) -> None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from twoviews.dataset.decode import FORMATS_TEXT
 from twoviews.dataset.decode_cache import DecodedFolder, decoded_folder
-from twoviews.dataset.images import ImageSet, Skipped, Source
+from twoviews.dataset.folder_words import notes, nothing_in, refuse_many_bad, shown
+from twoviews.dataset.images import ImageSet, Source
+from twoviews.dataset.parts import LABELLED, PARTS, require_any_part, require_folder, require_part
 from twoviews.dataset.scan import Progress, Scan, is_inside, name_order, scan
 from twoviews.errors import DataError
-
-PARTS = ("unlabeled", "train", "val", "test")
-LABELLED = ("train", "val", "test")
-_SHOWN = 10
 
 
 def load_folder(
@@ -76,7 +72,7 @@ def load_folder(
         if part in LABELLED:
             _leave_out_unclassed(found[part])
         if not found[part].files and not found[part].skipped:
-            raise DataError(_nothing_in(folder, part))
+            raise DataError(nothing_in(folder, part))
     # Before the long work by the files that are there, and after it by those that could be decoded.
     reference = next((part for part in LABELLED if part in found), None)
     _match_classes(found, {p: {_class_of(f.path) for f in s.files} for p, s in found.items()}, reference)
@@ -94,17 +90,17 @@ def load_folder(
         for part, one in found.items()
     }
     skipped = [item for part in folders for item in (*found[part].skipped, *decoded[part].skipped)]
-    _refuse_many_bad(skipped, sum(len(one.files) for one in decoded.values()), max_bad)
+    refuse_many_bad(skipped, sum(len(one.files) for one in decoded.values()), max_bad)
     for part, folder in folders.items():
         if not decoded[part].files:
-            raise DataError(_nothing_in(folder, part))
+            raise DataError(nothing_in(folder, part))
 
     present = {part: {_class_of(file) for file in one.files} for part, one in decoded.items()}
     _match_classes(found, present, reference)
     classes = tuple(sorted(present[reference], key=name_order)) if reference else ()
     if require_labels and len(classes) < 2:
         raise DataError(
-            f"Only one class ({_shown(classes)}) in {folders['train']}: nothing to classify. "
+            f"Only one class ({shown(classes)}) in {folders['train']}: nothing to classify. "
             "Add a folder per class, or use `twoviews pretrain`, which needs no labels."
         )
     sets = {part: _image_set(part, one, classes) for part, one in decoded.items()}
@@ -115,31 +111,27 @@ def load_folder(
         train=sets["train"] if "train" in sets else _no_images(sets["unlabeled"]),
         val=sets.get("val"),
         test=sets.get("test"),
-        notes=_notes(found, decoded, present, classes),
+        notes=notes(found, decoded, present, classes),
         skipped=skipped,
     )
 
 
 def _folders(root: Path | None, named: dict[str, Path | None], follow_links: bool) -> dict[str, Path]:
     """The folder of each part that is there."""
-    if root is not None and not root.is_dir():
-        raise DataError(f"{root} is not a folder: name one that holds unlabeled/, train/<class>/, test/<class>/.")
+    if root is not None:
+        require_folder(str(root))
     folders: dict[str, Path] = {}
     for part in PARTS:
         folder = named[part]
         if folder is not None:
-            if not folder.is_dir():
-                raise DataError(f"{folder} is not a folder: check --{part}.")
+            require_part(part, folder)
             folders[part] = folder
         elif root is not None and (root / part).is_dir():
             if not follow_links and not is_inside(root / part, root):
                 raise DataError(f"{root / part} is a link that leads outside {root}: add --follow-links.")
             folders[part] = root / part
     if not folders:
-        raise DataError(
-            f"{root or 'Nothing'} holds none of unlabeled/, train/<class>/, val/<class>/, test/<class>/: "
-            "arrange the images so, or name the parts with --unlabeled DIR, --train DIR, --test DIR."
-        )
+        require_any_part(root)
     return folders
 
 
@@ -179,34 +171,10 @@ def _match_classes(found: dict[str, Scan], present: dict[str, set[str]], referen
         extra = present[part] - present[reference]
         if missing or extra:
             raise DataError(
-                f"{reference} and {part} have different classes: only in {reference}: {_shown(missing)}; "
-                f"only in {part}: {_shown(extra)}. Name the class folders of {found[reference].folder} and "
+                f"{reference} and {part} have different classes: only in {reference}: {shown(missing)}; "
+                f"only in {part}: {shown(extra)}. Name the class folders of {found[reference].folder} and "
                 f"{found[part].folder} alike."
             )
-
-
-def _shown(names: set[str] | tuple[str, ...]) -> str:
-    ordered = [ascii(name)[1:-1] if not name.isprintable() else name for name in sorted(names, key=name_order)]
-    more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
-    return (", ".join(ordered[:_SHOWN]) + more) or "none"
-
-
-def _nothing_in(folder: Path, part: str) -> str:
-    below = "" if part == "unlabeled" else " in its class folders"
-    return f"{folder} holds no readable image{below} ({FORMATS_TEXT}): check --{part}."
-
-
-def _refuse_many_bad(skipped: list[Skipped], good: int, max_bad: float) -> None:
-    total = good + len(skipped)
-    if len(skipped) <= max_bad * total:
-        return
-    kinds = Counter(item.reason.partition(" (")[0] for item in skipped).most_common(4)
-    listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
-    raise DataError(
-        f"{len(skipped):,} of {total:,} files can't be used ({listed}), first "
-        f"{ascii(skipped[0].path)[1:-1]}: {skipped[0].reason}. Remove them, or allow more than {max_bad:.3g} "
-        "of all files with --max-bad."
-    )
 
 
 def _image_set(part: str, decoded: DecodedFolder, classes: tuple[str, ...]) -> ImageSet:
@@ -226,25 +194,3 @@ def _no_images(like: ImageSet) -> ImageSet:
 def _source_name(root: Path | None, folders: dict[str, Path]) -> str:
     folder = root if root is not None else next(iter(folders.values()))
     return os.path.basename(os.path.realpath(folder)) or "folder"
-
-
-def _notes(
-    found: dict[str, Scan],
-    decoded: dict[str, DecodedFolder],
-    present: dict[str, set[str]],
-    classes: tuple[str, ...],
-) -> list[str]:
-    notes: list[str] = []
-    if skipped := sum(len(found[part].skipped) + len(decoded[part].skipped) for part in found):
-        notes.append(f"{skipped:,} files were left out; each is listed with its reason.")
-    if stretched := sum(one.stretched for one in decoded.values()):
-        notes.append(f"{stretched:,} images with float or 32-bit pixels were stretched from their range to 0..255.")
-    for part in LABELLED:
-        if part in found and (empty := (set(found[part].folders) | set(classes)) - present[part]):
-            left_out = "" if empty & set(classes) else " and are left out"
-            notes.append(f"Class folders of {part} without a usable image: {_shown(empty)}{left_out}.")
-    if "test" not in found:
-        notes.append("There is no test part: no test accuracy will be reported.")
-    if "unlabeled" not in found:
-        notes.append("There is no unlabeled part: the training images serve for pretraining, labels left out.")
-    return notes

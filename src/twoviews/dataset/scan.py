@@ -15,6 +15,11 @@ from twoviews.dataset.reasons import reason_of
 Progress = Callable[[int, int, str], None]
 
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+# What lies beside pictures and is none by its name. Any other name may be a picture's: the content tells.
+_NO_PICTURE = {
+    *(".json", ".jsonl", ".xml", ".xmp", ".aae", ".txt", ".csv", ".tsv", ".md", ".yaml", ".yml", ".toml", ".ini"),
+    *(".log", ".html", ".htm"),
+}
 _REPORT_EVERY = 10_000
 
 
@@ -36,12 +41,14 @@ class Scan:
         files: regular, non-empty files in the order of their names' bytes.
         folders: first-level folders, in the same order; these are the classes of a labelled part.
         skipped: what can't be an image, with the reason.
+        no_pictures: how many files are none by their names; they are not among the skipped.
     """
 
     folder: Path
     files: list[Found] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    no_pictures: int = 0
 
     def skip(self, path: str, reason: str, size: int = 0) -> None:
         """Note that ``path`` (below the folder) is left out."""
@@ -130,6 +137,8 @@ def _sort_in(
         (links if linked else folders).append(path)
     elif not stat.S_ISREG(status.st_mode):
         found.skip(path, "not a regular file")
+    elif os.path.splitext(entry.name)[1].casefold() in _NO_PICTURE:
+        found.no_pictures += 1
     elif status.st_size == 0:
         found.skip(path, "empty file")
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,13 @@ from twoviews.dataset.cifar10 import load_cifar10
 from twoviews.dataset.cifar10_as_stl10 import load_cifar10_as_stl10
 from twoviews.dataset.image_folder import load_folder
 from twoviews.dataset.images import Source
+from twoviews.dataset.parts import NAMED, require_folder
 from twoviews.dataset.sample import load_sample
 from twoviews.dataset.scan import Progress
 from twoviews.dataset.stl10_loader import load_stl10
-from twoviews.errors import DataError, SettingsError
+from twoviews.errors import SettingsError
+
+__all__ = ["NAMED", "load_source", "short_name"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,6 @@ _BUILT_IN = {
     "cifar10": _BuiltIn(32, lambda root, progress: load_cifar10(root, progress=progress)),
     "cifar10_as_stl10": _BuiltIn(32, lambda root, progress: load_cifar10_as_stl10(root, progress=progress)),
 }
-NAMED = tuple(_BUILT_IN)
 
 
 def short_name(data: str) -> str:
@@ -60,14 +61,14 @@ def load_source(
 
     Raises:
         SettingsError: ``image_size`` is not that of the named data set, whose images stay as they are.
-        DataError: what the source's own loader raises.
+        DataError: DATA is no folder, or what the source's own loader raises.
     """
     named = any(part is not None for part in (unlabeled, train, val, test))
     if data in _BUILT_IN and not named:
         _require_size(data, image_size)
         return _BUILT_IN[data].load(data_root, progress)
     if data not in _BUILT_IN:
-        _ask_for_a_slip(data)
+        require_folder(data)
     return load_folder(
         None if data in NAMED else Path(data),
         unlabeled=unlabeled,
@@ -90,14 +91,4 @@ def _require_size(data: str, image_size: int) -> None:
         raise SettingsError(
             f"--image-size {image_size}: the images of {data} are {size} pixels and stay so; leave it out, or use "
             f"--image-size {size} where a recipe or config sets it (--view-size is the size that is trained on)."
-        )
-
-
-def _ask_for_a_slip(data: str) -> None:
-    """Refuse what is no folder but nearly the name of a data set."""
-    near = difflib.get_close_matches(data.lower(), NAMED, n=1)
-    if near and not Path(data).exists():
-        raise DataError(
-            f"{data} is not a folder, nor one of {', '.join(NAMED)}: did you mean {near[0]}? A folder of images holds "
-            "unlabeled/, train/<class>/, test/<class>/."
         )

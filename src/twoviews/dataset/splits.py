@@ -11,6 +11,7 @@ from twoviews.dataset.copies import Leak
 from twoviews.dataset.fingerprint import Fingerprint
 from twoviews.dataset.images import ImageSet, Indices, Pixels, Skipped, Source
 from twoviews.dataset.leaks import Hashed, LeakSearch
+from twoviews.dataset.parts import without_test
 from twoviews.dataset.statistics import Channels, channel_statistics
 from twoviews.errors import DataError, SettingsError
 
@@ -64,7 +65,7 @@ class Splits:
             DataError: there is no test part.
         """
         if self._test is None:
-            raise DataError(f"{self.name} has no test part: add test/<class>/, or name one with --test DIR.")
+            raise without_test(self.name)
         return self._test
 
     def pixels_of(self, split: str) -> Pixels:
@@ -249,4 +250,6 @@ def _require_each_class(train: ImageSet, val: ImageSet, class_names: tuple[str, 
 def _blank_notes(blank: int, total: int) -> list[str]:
     if not blank:
         return []
-    return [f"{blank:,} of {total:,} unlabeled images are of (nearly) one colour: SimCLR learns nothing from them."]
+    is_or_are = "is" if blank == 1 else "are"
+    learns = f"SimCLR learns nothing from {'it' if blank == 1 else 'them'}"
+    return [f"{blank:,} of {total:,} unlabeled images {is_or_are} of (nearly) one colour: {learns}."]

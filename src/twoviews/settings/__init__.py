@@ -31,6 +31,7 @@ from twoviews.settings.groups import (
     SupervisedSettings,
     TrainingSettings,
 )
+from twoviews.settings.wording import should
 
 __all__ = [
     "BenchCommand",
@@ -62,6 +63,7 @@ __all__ = [
     "TrainingSettings",
     "mark_group",
     "numbers_of",
+    "should",
     "some_unknown",
     "stage_settings",
 ]

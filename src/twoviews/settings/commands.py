@@ -77,7 +77,7 @@ class StudyCommand(MapSettings, RunSettings, ModelSettings, DataSettings):
                 "give one of them"
             )
         for name in ("supervised", "pretrain", "finetune"):
-            _require_images_for_each(f"{name}.batch_size", getattr(self, name).batch_size, self.devices)
+            _require_images_for_each(f"--{name}.batch-size", getattr(self, name).batch_size, self.devices)
 
 
 def _require_images_for_each(name: str, batch_size: int, devices: int) -> None:
@@ -91,7 +91,7 @@ class TrainingCommand(RunSettings, ModelSettings, DataSettings):
     @compares
     def _beginning(self) -> None:
         assert isinstance(self, TrainingSettings)
-        _require_images_for_each("batch_size", self.batch_size, self.devices)
+        _require_images_for_each("--batch-size", self.batch_size, self.devices)
         if self.fork and self.init is not None:
             raise ValueError("--fork and --init both name the weights to begin from: give one of them")
 

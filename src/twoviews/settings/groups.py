@@ -134,12 +134,13 @@ class TrainingSettings(Settings):
     def _ranges(self) -> None:
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
-            raise ValueError(f"crop_scale must rise within (0, 1], got {low} {high}")
+            raise ValueError(f"--crop-scale {low:g} {high:g}: should rise from above 0 to at most 1")
         if not 0 <= self.blur_sigma[0] <= self.blur_sigma[1]:
-            raise ValueError(f"blur_sigma must rise from 0 or more, got {self.blur_sigma[0]} {self.blur_sigma[1]}")
+            low, high = self.blur_sigma
+            raise ValueError(f"--blur-sigma {low:g} {high:g}: should rise from 0 or more")
         if self.first_view_size and self.view_size and self.first_view_size > self.view_size:
             raise ValueError(
-                f"first_view_size {self.first_view_size} is above the view_size {self.view_size} that views grow to"
+                f"--first-view-size {self.first_view_size} is above --view-size {self.view_size}, which views grow to"
             )
 
 
@@ -184,7 +185,7 @@ class PretrainSettings(TrainingSettings):
     @compares
     def _chunks(self) -> None:
         if self.chunk_size is not None and self.chunk_size > self.batch_size:
-            raise ValueError(f"chunk_size {self.chunk_size} is above the batch_size {self.batch_size}; leave it out")
+            raise ValueError(f"--chunk-size {self.chunk_size} is above --batch-size {self.batch_size}; leave it out")
 
 
 class FinetuneSettings(ClassifierSettings):
@@ -218,7 +219,8 @@ class FeatureSettings(Settings):
 
 def _map_splits(value: Any) -> Any:
     """In one order, however they are given; YAML has them as text or a list."""
-    names = {name.strip() for name in value.split(",")} if isinstance(value, str) else set(value or ())
+    given = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else ()
+    names = {str(name).strip() for name in given}
     if names - {"train", "test"} or "test" not in names:
         raise ValueError("should be test, or train,test")
     return ",".join(name for name in ("train", "test") if name in names)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from twoviews.dataset.parts import NAMED, PARTS
 from twoviews.dataset.splits import Splits
 from twoviews.files import write_json
 from twoviews.settings import CheckCommand
@@ -17,7 +18,6 @@ from twoviews.trainers.progress import say
 
 SHOWN = 5  # files, copies and conflicts each
 SHOWN_CLASSES = 20  # with more, only the smallest and the largest are named
-PARTS = ("unlabeled", "train", "val", "test")
 
 
 def run_check(settings: CheckCommand) -> Splits:
@@ -103,8 +103,9 @@ def _balance(splits: Splits) -> str:
 
 
 def _some(lines: Sequence[str]) -> list[str]:
-    more = [f"  and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
-    return [f"  {line}" for line in lines[:SHOWN]] + more
+    shown = len(lines) if len(lines) == SHOWN + 1 else SHOWN  # "and 1 more" takes the line that it could have
+    more = [f"  and {len(lines) - shown:,} more"] if len(lines) > shown else []
+    return [f"  {line}" for line in lines[:shown]] + more
 
 
 def _short(reason: str) -> str:
@@ -116,7 +117,8 @@ def _next_command(splits: Splits, settings: CheckCommand) -> str:
     """What to run now: a study where there is a test part, else what can be run without one."""
     named = [(part, getattr(settings, part)) for part in PARTS]
     if any(folder is not None for _, folder in named):
-        words = [word for part, folder in named if folder is not None for word in (f"--{part}", str(folder))]
+        words = [] if settings.data in NAMED else [settings.data]
+        words += [word for part, folder in named if folder is not None for word in (f"--{part}", str(folder))]
     else:
         words = [settings.data]
     can_train = len(splits.train) > 0 and len(splits.class_names) > 1

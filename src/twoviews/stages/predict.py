@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from twoviews.dataset.folder_words import not_pictures
 from twoviews.dataset.image_folder import load_folder
 from twoviews.files import write_csv
 from twoviews.settings import PredictCommand, RunSettings
 from twoviews.stages.features import extract_with
 from twoviews.stages.folders import classifier_file
 from twoviews.stages.models import load_classifier
+from twoviews.stages.predictions import COLUMNS, predictions_file, remember, require_ours, rows, which_model
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.progress import say
 from twoviews.trainers.test import head_probabilities
@@ -17,8 +20,17 @@ from twoviews.trainers.validate import Normalisation
 
 
 def run_predict(settings: PredictCommand) -> Path:
-    """Write file (within the folder), class and confidence of every readable image; returns the CSV file."""
-    classifier, about = load_classifier(classifier_file(settings.run))
+    """Write file (within the folder), class and confidence of every readable image; returns the CSV file.
+
+    Raises:
+        SettingsError: ``--out`` names a file of something else.
+        DataError: the folder holds no readable image.
+        CheckpointError: the run holds no classifier.
+    """
+    if settings.out is not None:
+        require_ours(settings.out)
+    file = classifier_file(settings.run)
+    classifier, about = load_classifier(file)
     names = about["class_names"]
     source = load_folder(
         None,
@@ -33,18 +45,20 @@ def run_predict(settings: PredictCommand) -> Path:
     normalisation = Normalisation(tuple(about["mean"]), tuple(about["std"]))
     features = extract_with(classifier.backbone, source.unlabeled, normalisation, engine)
     probabilities = head_probabilities(classifier, features)
-    folder = settings.run if settings.run.is_dir() else settings.run.parent
-    out = settings.out or folder / f"predictions-{settings.folder.resolve().name}.csv"
     best = probabilities.argmax(axis=1)
-    write_csv(
-        out,
-        ["file", "class", "confidence"],
-        [
-            (source.unlabeled.name(i).removeprefix("unlabeled/"), names[best[i]], f"{probabilities[i, best[i]]:.4f}")
-            for i in range(len(source.unlabeled))
-        ],
-    )
+    run = settings.run if settings.run.is_dir() else settings.run.parent
+    out = settings.out or predictions_file(run, settings.folder)
+    if settings.out is None:
+        remember(out, settings.folder)  # first: a file without it is another folder's, and stays
+    predicted = [
+        (source.unlabeled.name(i).removeprefix("unlabeled/"), names[best[i]], float(probabilities[i, best[i]]))
+        for i in range(len(source.unlabeled))
+    ]
+    left_out = [(os.path.relpath(item.path, settings.folder), item.reason) for item in source.skipped]
+    write_csv(out, COLUMNS, rows(predicted, left_out))
+    for note in not_pictures(source.notes):
+        say(f"note: {note}")
     for skipped in source.skipped:
         say(f"left out: {skipped.path}: {skipped.reason}")
-    say(f"predict: {len(source.unlabeled):,} images, {len(source.skipped):,} left out; {out}")
+    say(f"predict: {len(predicted):,} images by {which_model(file)}, {len(left_out):,} left out; {out}")
     return out

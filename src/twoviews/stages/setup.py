@@ -168,7 +168,9 @@ def new_backbone(settings: ModelSettings, image_size: int, *, seed: int, init: s
     backbone = create_backbone(settings.backbone, stem, pretrained=init == "timm")
     if init is not None and init != "timm":
         tensors, _ = read_weights(Path(init))
-        say(load_backbone_weights(backbone, tensors, init))
+        said = load_backbone_weights(backbone, tensors, init)
+        if not said.endswith(f" loaded from {init}, 0 others not used"):  # something was missing, renamed or left over
+            say(said)
     return backbone
 
 

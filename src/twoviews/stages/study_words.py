@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from twoviews.files import read_json
+from twoviews.report.verdict import verdict
 from twoviews.settings import StudyCommand
 from twoviews.stages.study_layout import Layout
+from twoviews.trainers.progress import say
 
 
 def protocol(settings: StudyCommand, plan: Layout, rule: str) -> str:
@@ -41,6 +46,14 @@ def protocol(settings: StudyCommand, plan: Layout, rule: str) -> str:
             "nothing."
         )
     return " ".join([*sentences, "Test labels chose nothing: they were opened by the test stages alone."])
+
+
+def say_found(path: Path, page: Path) -> None:
+    """Print what a study found, as its results.json has it, and where its report is."""
+    found = verdict(read_json(path / "results.json"))
+    if found is not None:
+        say(f"\n{found.lead}: {found.sentence}")
+    say(f"report: {page}")
 
 
 def _seeds(settings: StudyCommand, plan: Layout) -> str:

@@ -52,12 +52,27 @@ def load_settings(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"{path} can't be read ({error.strerror}).") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise SettingsError(f"{path} is not YAML: {_what_is_wrong(error)}") from error
     except RecursionError as error:
         raise SettingsError(f"{path} is nested too deeply to be settings.") from error
     if not isinstance(content, dict):
         raise SettingsError(f"{path} holds no settings (a mapping of names to values).")
     return content
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """A fault in YAML in words: the line, and what stands there."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    what = error.problem or error.context or "it can't be read"
+    if "'\\t'" in what:
+        what = "a tab; use spaces"
+    elif what == "but found another document":
+        what = "a second document begins; keep one"
+    mark = error.problem_mark or error.context_mark
+    return f"line {mark.line + 1}: {what}" if mark is not None else what
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -70,7 +85,7 @@ class _UniqueKeys(yaml.SafeLoader):
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is not a name", key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

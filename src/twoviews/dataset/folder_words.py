@@ -1,0 +1,74 @@
+"""What is said of a folder of images: which files were left out, and what is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from twoviews.dataset.decode import FORMATS_TEXT
+from twoviews.dataset.decode_cache import DecodedFolder
+from twoviews.dataset.images import Skipped
+from twoviews.dataset.parts import LABELLED
+from twoviews.dataset.scan import Scan, name_order
+from twoviews.errors import DataError
+
+_SHOWN = 10
+_NO_PICTURES = "no pictures by their names"
+_NO_PICTURE = "no picture by its name"
+
+
+def not_pictures(notes: Sequence[str]) -> list[str]:
+    """Those of a source's notes that tell of files which are no pictures by their names."""
+    return [note for note in notes if _NO_PICTURES in note or _NO_PICTURE in note]
+
+
+def shown(names: set[str] | tuple[str, ...]) -> str:
+    ordered = [ascii(name)[1:-1] if not name.isprintable() else name for name in sorted(names, key=name_order)]
+    few = len(ordered) if len(ordered) == _SHOWN + 1 else _SHOWN
+    more = f" and {len(ordered) - few} more" if len(ordered) > few else ""
+    return (", ".join(ordered[:few]) + more) or "none"
+
+
+def nothing_in(folder: Path, part: str) -> str:
+    below = "" if part == "unlabeled" else " in its class folders"
+    return f"{folder} holds no readable image{below} ({FORMATS_TEXT}): put some there, or name another folder."
+
+
+def refuse_many_bad(skipped: list[Skipped], good: int, max_bad: float) -> None:
+    total = good + len(skipped)
+    if len(skipped) <= max_bad * total:
+        return
+    kinds = Counter(item.reason.partition(" (")[0] for item in skipped).most_common(4)
+    listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+    raise DataError(
+        f"{len(skipped):,} of {total:,} files can't be used ({listed}), first "
+        f"{ascii(skipped[0].path)[1:-1]}: {skipped[0].reason}. Remove them, or allow more than {max_bad:.3g} "
+        "of all files with --max-bad."
+    )
+
+
+def notes(
+    found: dict[str, Scan],
+    decoded: dict[str, DecodedFolder],
+    present: dict[str, set[str]],
+    classes: tuple[str, ...],
+) -> list[str]:
+    said: list[str] = []
+    if skipped := sum(len(found[part].skipped) + len(decoded[part].skipped) for part in found):
+        were = "file was left out; it is" if skipped == 1 else "files were left out; each is"
+        said.append(f"{skipped:,} {were} listed with its reason.")
+    if others := sum(one.no_pictures for one in found.values()):
+        are = f"file that is {_NO_PICTURE} was" if others == 1 else f"files that are {_NO_PICTURES} were"
+        said.append(f"{others:,} {are} left out.")
+    if stretched := sum(one.stretched for one in decoded.values()):
+        said.append(f"{stretched:,} images with float or 32-bit pixels were stretched from their range to 0..255.")
+    for part in LABELLED:
+        if part in found and (empty := (set(found[part].folders) | set(classes)) - present[part]):
+            left_out = "" if empty & set(classes) else " and are left out"
+            said.append(f"Class folders of {part} without a usable image: {shown(empty)}{left_out}.")
+    if "test" not in found:
+        said.append("There is no test part: no test accuracy will be reported.")
+    if "unlabeled" not in found:
+        said.append("There is no unlabeled part: the training images serve for pretraining, labels left out.")
+    return said

@@ -1,0 +1,88 @@
+"""Where the classes of new pictures are written, and which model gave them; nothing slow is loaded for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twoviews.errors import SettingsError
+from twoviews.files import read_json, write_json
+
+RECORD = "predictions.json"
+COLUMNS = ("file", "class", "confidence", "left_out")
+
+# A stage's folder, its model's key in test/results.json, and what it is called in a sentence.
+_MODELS = {
+    "finetune": ("finetuned", "the fine-tuned model"),
+    "supervised": ("supervised", "the supervised baseline"),
+    "imagenet": ("imagenet_finetuned", "the model fine-tuned from ImageNet's weights"),
+    "sgd_probe": ("sgd_probe", "the linear classifier on frozen features"),
+}
+
+
+def predictions_file(run: Path, folder: Path) -> Path:
+    """The CSV file in ``run`` for the pictures of ``folder``; another folder's is never taken, whatever its name."""
+    known = _record(run)
+    source = str(folder.resolve())
+    stem, number = f"predictions-{folder.resolve().name}", 1
+    while True:
+        file = run / (f"{stem}.csv" if number == 1 else f"{stem}-{number}.csv")
+        if not os.path.lexists(file) or known.get(file.name) == source:
+            return file
+        number += 1
+
+
+def remember(file: Path, folder: Path) -> None:
+    """Note whose pictures a file in a run folder is about."""
+    write_json(file.parent / RECORD, {**_record(file.parent), file.name: str(folder.resolve())})
+
+
+def _record(run: Path) -> dict[str, Any]:
+    """Names of files, each with the folder of its pictures; a record that is lost costs a number, and no file."""
+    with suppress(OSError, ValueError):
+        content = read_json(run / RECORD)
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def require_ours(out: Path) -> None:
+    """Refuse a file named with ``--out`` that something else than ``predict`` has written.
+
+    Raises:
+        SettingsError: it is there, and holds no classes of pictures; or it is a folder.
+    """
+    if out.is_dir():
+        raise SettingsError(f"--out {out} is a folder: name a file, for example {out / 'predictions.csv'}.")
+    if not out.exists() or out.stat().st_size == 0:
+        return
+    with open(out, encoding="utf-8", errors="replace") as stream:
+        begins = stream.readline(200).strip().split(",")
+    if tuple(begins) not in (COLUMNS, COLUMNS[:3]):
+        raise SettingsError(f"--out {out} is there, and `predict` did not write it: name another file.")
+
+
+def rows(
+    predicted: Iterable[tuple[str, str, float]], left_out: Iterable[tuple[str, str]]
+) -> Iterable[tuple[str, str, str, str]]:
+    """The table: each picture with its class, then each file that was left out with the reason."""
+    for file, name, confidence in predicted:
+        yield file, name, f"{confidence:.4f}", ""
+    for file, reason in left_out:
+        yield file, "", "", reason
+
+
+def which_model(classifier: Path) -> str:
+    """What a classifier's weights are called, with their accuracy on test images where the study has measured it."""
+    stage = classifier.parent.parent
+    kind = next((kind for kind in _MODELS if stage.name == kind or stage.name.startswith(f"{kind}-")), None)
+    if kind is None:
+        return str(classifier)
+    key, words = _MODELS[kind]
+    if stage.name == kind:
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            top1 = float(read_json(stage.parent / "test/results.json")["models"][key]["test_top1"])
+            return f"{words} (test accuracy {100 * top1:.1f} %)"
+    return words
