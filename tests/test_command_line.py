@@ -124,6 +124,21 @@ def test_a_command_on_a_run_takes_the_run_s_data_and_backbone() -> None:
     assert parsed("features", run, "--data", "sample").data == "sample"
 
 
+def test_parts_named_one_by_one_have_a_folder_s_recipe(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / "photos" / part / "cat").mkdir(parents=True)
+    parts = ["--train", tmp_path / "photos/train", "--test", tmp_path / "photos/test"]
+    folder = parsed("study", tmp_path / "photos")
+    assert folder.backbone != parsed("study").backbone
+    for words in ([], ["sample"]):  # DATA has a default, and says nothing here
+        named = parsed("study", *words, *parts)
+        assert named.data == "sample"
+        rest = {"data", "train", "test"}
+        assert named.model_dump(exclude=rest) == folder.model_dump(exclude=rest)
+    from_python = from_values("study", "StudyCommand", {"train": parts[1], "test": parts[3]})
+    assert from_python == parsed("study", *parts)
+
+
 def test_from_python_it_can_be_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """No module of ours takes the place of a public name once it is loaded."""
     twoviews = importlib.import_module("twoviews")

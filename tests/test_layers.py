@@ -49,7 +49,7 @@ def crossings(layers: tuple[str, ...], forbidden: tuple[str, ...]) -> list[str]:
     ]
 
 
-ABOVE_TRAINERS = ("stages", "study", "cli", "command_line")
+ABOVE_TRAINERS = ("stages", "run_study", "cli", "command_line", "first_look", "flag_words", "help_words")
 LAYERS = ("dataset", "model", "loss_functions", "trainers", "evaluation", "report", "sample", *ABOVE_TRAINERS)
 
 

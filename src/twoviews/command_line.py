@@ -12,6 +12,7 @@ import tyro
 from pydantic import ValidationError
 
 from twoviews import recipes, settings
+from twoviews.dataset.parts import PARTS, is_folder
 from twoviews.errors import SettingsError, TwoviewsError
 from twoviews.first_look import first_look
 from twoviews.flag_words import explain, flags, no_such, one_line
@@ -131,8 +132,11 @@ def _defaults(
     inherited = _of_run(run)
     values = inherited
     if isinstance(named, settings.DataSettings):
-        under = str({**inherited, **config}.get("data", named.data))
+        known = {**inherited, **config}
+        under = str(known.get("data", named.data))
         data = named.data if under == named.data else data_over(under)
+        if is_folder(data, [getattr(named, part) or known.get(part) for part in PARTS]):
+            data = "folder"
         name = getattr(named, "recipe", None) or config.get("recipe") or _recipe(data, has_gpu)
         recipe = recipes.recipe_settings(name, None if command == "study" else command)
         values = _merge(recipe, inherited)

@@ -110,7 +110,7 @@ def test_parts_named_one_by_one_and_val(root: Path, tmp_path: Path) -> None:
     source = load(None, train=root / "train", cache=tmp_path / "cache")
     assert source.test is None
     assert any("no test part" in note for note in source.notes)
-    assert source.name == "train"
+    assert source.name == "pets"
 
 
 def test_pretraining_needs_no_labels(tmp_path: Path) -> None:

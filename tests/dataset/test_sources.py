@@ -28,6 +28,13 @@ def load(data: str, root: Path, image_size: int, **parts: Any) -> Source:
     )
 
 
+def test_run_folders_are_called_after_what_was_named() -> None:
+    assert short_name("photos/2026") == "2026"
+    assert short_name("sample", [None, Path("photos/train")]) == "photos"
+    assert short_name("sample", [Path("pictures"), None]) == "pictures"
+    assert short_name("holiday", [Path("elsewhere/train")]) == "holiday"
+
+
 def test_every_name_has_its_recipe_and_its_size(tmp_path: Path) -> None:
     assert NAMED == ("sample", "stl10", "cifar10", "cifar10_as_stl10")
     for name in NAMED:

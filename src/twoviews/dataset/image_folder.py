@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from twoviews.dataset.decode_cache import DecodedFolder, decoded_folder
 from twoviews.dataset.folder_words import notes, nothing_in, refuse_many_bad, shown
 from twoviews.dataset.images import ImageSet, Source
-from twoviews.dataset.parts import LABELLED, PARTS, require_any_part, require_folder, require_part
+from twoviews.dataset.parts import LABELLED, PARTS, folder_name, require_any_part, require_folder, require_part
 from twoviews.dataset.scan import Progress, Scan, is_inside, name_order, scan
 from twoviews.errors import DataError
 
@@ -192,5 +191,4 @@ def _no_images(like: ImageSet) -> ImageSet:
 
 
 def _source_name(root: Path | None, folders: dict[str, Path]) -> str:
-    folder = root if root is not None else next(iter(folders.values()))
-    return os.path.basename(os.path.realpath(folder)) or "folder"
+    return root.resolve().name or "folder" if root is not None else folder_name(next(iter(folders.values())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from twoviews.errors import DataError, SettingsError
@@ -16,6 +17,17 @@ LABELLED = ("train", "val", "test")
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 _LAYOUT = "unlabeled/, train/<class>/, test/<class>/"
+
+
+def is_folder(data: str, parts: Iterable[object]) -> bool:
+    """Whether images come from a folder, and not from a data set with a name: wherever a part is named on its own."""
+    return data not in NAMED or any(part is not None for part in parts)
+
+
+def folder_name(folder: Path) -> str:
+    """What data is called after: the folder's own name, that of the folder above it for train/ and the like."""
+    place = folder.resolve()
+    return (place.parent.name if place.name in PARTS else place.name) or "folder"
 
 
 def require_folder(data: str) -> None:

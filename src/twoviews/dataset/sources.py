@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from twoviews.dataset.cifar10 import load_cifar10
 from twoviews.dataset.cifar10_as_stl10 import load_cifar10_as_stl10
 from twoviews.dataset.image_folder import load_folder
 from twoviews.dataset.images import Source
-from twoviews.dataset.parts import NAMED, require_folder
+from twoviews.dataset.parts import NAMED, folder_name, is_folder, require_folder
 from twoviews.dataset.sample import load_sample
 from twoviews.dataset.scan import Progress
 from twoviews.dataset.stl10_loader import load_stl10
@@ -36,9 +36,11 @@ _BUILT_IN = {
 }
 
 
-def short_name(data: str) -> str:
-    """What run folders are called after: the data set's name, or the folder's own."""
-    return data if data in NAMED else Path(data).resolve().name
+def short_name(data: str, parts: Iterable[Path | None] = ()) -> str:
+    """What run folders are called after: the data set's name, or the folder's own; ``parts``: those named apart."""
+    if not is_folder(data, parts):
+        return data
+    return folder_name(next(part for part in parts if part is not None)) if data in NAMED else Path(data).resolve().name
 
 
 def load_source(
@@ -63,8 +65,7 @@ def load_source(
         SettingsError: ``image_size`` is not that of the named data set, whose images stay as they are.
         DataError: DATA is no folder, or what the source's own loader raises.
     """
-    named = any(part is not None for part in (unlabeled, train, val, test))
-    if data in _BUILT_IN and not named:
+    if not is_folder(data, (unlabeled, train, val, test)):
         _require_size(data, image_size)
         return _BUILT_IN[data].load(data_root, progress)
     if data not in _BUILT_IN:

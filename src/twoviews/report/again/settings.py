@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from twoviews.dataset.parts import PARTS
 from twoviews.errors import SettingsError
 from twoviews.recipes import RECIPES, recipe_name, recipe_settings
 from twoviews.report.source import Run
@@ -92,6 +93,8 @@ def recipe_of(run: Run) -> Recipe | None:
     """
     data, named = run.settings.get("data"), run.settings.get("recipe")
     device, asked = dig(run.environment, "machine", "device"), run.settings.get("device")
+    if any(run.settings.get(part) for part in PARTS):
+        data = ""  # parts named one by one are a folder's, whatever DATA says
     if isinstance(named, str):
         name = named
     elif not isinstance(data, str):
