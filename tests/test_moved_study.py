@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from twoviews.stages.test import _pretrained
+from twoviews.stages.folders import checked_backbone
 
 
 def study(root: Path, written_as: Path) -> Path:
@@ -24,16 +24,16 @@ def study(root: Path, written_as: Path) -> Path:
 def test_of_a_moved_study_the_backbone_is_its_own(tmp_path: Path) -> None:
     old, new = tmp_path / "output/study-photos", tmp_path / "kept/first"
     checked = study(new, old)
-    assert _pretrained(checked).samefile(new / "pretrain/models/backbone.safetensors")
+    assert checked_backbone(checked).samefile(new / "pretrain/models/backbone.safetensors")
     study(old, old)  # another study where it lay
-    assert _pretrained(checked).samefile(new / "pretrain/models/backbone.safetensors")
+    assert checked_backbone(checked).samefile(new / "pretrain/models/backbone.safetensors")
 
 
 def test_from_another_working_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked = study(tmp_path / "output/study-photos", Path("output/study-photos"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert _pretrained(checked).samefile(tmp_path / "output/study-photos/pretrain/models/backbone.safetensors")
+    assert checked_backbone(checked).samefile(tmp_path / "output/study-photos/pretrain/models/backbone.safetensors")
 
 
 def test_a_check_of_a_pretraining_elsewhere_is_where_its_settings_say(tmp_path: Path) -> None:
@@ -42,4 +42,4 @@ def test_a_check_of_a_pretraining_elsewhere_is_where_its_settings_say(tmp_path: 
     checked.mkdir(parents=True)
     places = {"run": str(tmp_path / "far/study/pretrain"), "out": None}
     (checked / "settings.yaml").write_text(yaml.safe_dump(places))
-    assert _pretrained(checked) == tmp_path / "far/study/pretrain/models/backbone.safetensors"
+    assert checked_backbone(checked) == tmp_path / "far/study/pretrain/models/backbone.safetensors"

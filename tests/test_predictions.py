@@ -12,6 +12,7 @@ from twoviews.files import write_csv
 from twoviews.stages.predictions import (
     COLUMNS,
     RECORD,
+    better_probe,
     predictions_file,
     remember,
     require_ours,
@@ -76,5 +77,16 @@ def test_the_model_is_named_with_its_accuracy_where_it_is_known(tmp_path: Path) 
     assert of("study/imagenet") == "the model fine-tuned from ImageNet's weights"
     assert of("finetune-photos") == "the fine-tuned model"
     assert which_model(tmp_path / "a/b.safetensors") == str(tmp_path / "a/b.safetensors")
+    assert better_probe(tmp_path / "study", tmp_path / "study/finetune/models/classifier.safetensors") == ""
+    test.write_text(json.dumps({"models": {**models, "linear_probe": {"test_top1": 0.61}}}))
+    probe = tmp_path / "study/features/linear_probe.safetensors"
+    assert which_model(probe) == "the linear probe on frozen features (test accuracy 61.0 %)"
+    hint = better_probe(tmp_path / "study", tmp_path / "study/finetune/models/classifier.safetensors")
+    assert "right more often (61.0 %)" in hint
+    assert f"`twoviews predict {probe.parent} FOLDER`" in hint
+    # Who asked for one model by name is not told of another.
+    asked = tmp_path / "study/finetune"
+    assert better_probe(asked, asked / "models/classifier.safetensors") == ""
+    assert better_probe(probe.parent, probe) == ""
     test.write_text("{}")
     assert of("study/finetune") == "the fine-tuned model"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import sys
@@ -28,7 +29,7 @@ MODELS = ["supervised", "finetuned", "linear_probe", "knn", "random_init_linear_
 def evidence(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds, each with 6 labels a class and with all."""
     work = tmp_path_factory.mktemp("evidence")
-    words = ["--seed", "3", "--seeds", "2", "--labels-per-class", "6,50"]
+    words = ["--seed", "3", "--seeds", "2", "--labels-per-class", "6,20"]
     done = twoviews("study", photos, *FAST, *SMALL, *words, cwd=work, light=True)
     assert done.returncode == 0, done.stderr
     return work / "output/study-photos"
@@ -90,6 +91,18 @@ def test_the_label_curve_has_every_budget_and_all_labels(evidence: Path) -> None
     assert results["label_savings"]["labels"] == 60
     # A third of the labels: 1.7 times the epochs.
     assert results_of(evidence / "seed3/labels-6/supervised")["epochs"] == round(2 * (54 / 15) ** 0.5)
+
+
+def test_of_several_seeds_the_first_one_s_models_predict(evidence: Path, photos: Path, tmp_path: Path) -> None:
+    for run, model in ((evidence, "finetuned"), (evidence / "seed4/labels-6/features", "linear_probe")):
+        done = twoviews("predict", run, photos / "test", "--out", "p.csv", cwd=tmp_path, light=True)
+        assert done.returncode == 0, done.stderr
+        test = (evidence / "seed3" if run == evidence else run.parent) / "test"
+        with open(test / "predictions.csv", newline="") as file:
+            tested = {row["file"]: row[model] for row in csv.DictReader(file)}
+        with open(tmp_path / "p.csv", newline="") as file:
+            found = {"test/" + row["file"].removeprefix("'"): row["class"] for row in csv.DictReader(file)}
+        assert found == tested
 
 
 @pytest.mark.slow

@@ -140,7 +140,7 @@ def load(folder: Path) -> Run:
     environment = _mapping(folder / "environment.json", problems)
     settings = _settings(folder / "settings.yaml", problems)
     data = _mapping(folder / "data.json", problems)
-    seeds = sorted((path for path in folder.glob("seed*") if _SEED.fullmatch(path.name)), key=_seed)
+    seeds = seed_folders(folder)
     bases = seeds or [folder]
     is_study = any((base / stage).is_dir() for base in bases for stage in STAGES)
     kind = "study" if is_study else _stage_kind(folder, environment, results)
@@ -164,6 +164,11 @@ def load(folder: Path) -> Run:
         results["models"] = {name: row for name, row in entries if isinstance(row, dict)}
     names = [seed.name for seed in seeds]
     return Run(folder, kind, results, settings, environment, data, stages, names, unfinished, problems)
+
+
+def seed_folders(folder: Path) -> list[Path]:
+    """The seeds of a study of several, the first one first; none for another."""
+    return sorted((path for path in folder.glob("seed*") if _SEED.fullmatch(path.name)), key=_seed)
 
 
 def _seed(path: Path) -> int:

@@ -171,7 +171,7 @@ class ReportCommand(Settings):
 class PredictCommand(Settings):
     """Class and confidence of each image of a folder."""
 
-    run: Positional[Path] = Field(description="classifier run or study")
+    run: Positional[Path] = Field(description="study, classifier run, or features/ for the linear probe")
     folder: Positional[Path] = Field(description="images, any nesting")
     out: Path | None = Field(None, description="file to write; default: <run>/predictions-<folder>.csv")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")

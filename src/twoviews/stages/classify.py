@@ -6,10 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import nn
-
 from twoviews.errors import CheckpointError, DataError, SettingsError
 from twoviews.evaluation.classification import confusion_counts
 from twoviews.files import read_json_lines
@@ -20,7 +16,7 @@ from twoviews.report.figure_files import write_figure
 from twoviews.report.figures import classifier_curves
 from twoviews.settings import FinetuneCommand, LabelSettings, SupervisedCommand
 from twoviews.stages.folders import backbone_file
-from twoviews.stages.models import about_head, classifier_tensors, load_head_layers
+from twoviews.stages.models import about_head, classifier_tensors, load_head_layers, put_probe
 from twoviews.stages.plan import begin_from_fork, plan
 from twoviews.stages.probe_files import load_probe
 from twoviews.stages.setup import (
@@ -101,11 +97,7 @@ def _start_from_probe(classifier: Classifier, settings: FinetuneCommand, init: s
         raise CheckpointError(
             f"--probe-start: no linear_probe.safetensors beside {run}; run `twoviews features` first."
         )
-    weight = probe.weight / probe.scale
-    assert isinstance(classifier.head, nn.Linear)  # settings refuse --head-layers with --probe-start
-    with torch.no_grad():
-        classifier.head.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
-        classifier.head.bias.copy_(torch.from_numpy(probe.bias - weight @ probe.mean))
+    put_probe(probe, classifier)
 
 
 def _require_same_labels(features: Path, settings: FinetuneCommand) -> None:

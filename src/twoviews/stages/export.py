@@ -10,7 +10,7 @@ import torch
 from twoviews.errors import CheckpointError
 from twoviews.files import write_bytes
 from twoviews.settings import ExportCommand
-from twoviews.stages.folders import newest_run
+from twoviews.stages.folders import newest_run, stage_places
 from twoviews.trainers.progress import say
 from twoviews.trainers.weights import read_weights
 
@@ -25,7 +25,7 @@ def run_export(settings: ExportCommand) -> list[Path]:
     sources = {
         name: place / f"models/{name}.safetensors"
         for name, stage in (("backbone", "pretrain"), ("classifier", "finetune"))
-        for place in (run / stage, run)
+        for place in reversed(stage_places(run, stage))
         if (place / f"models/{name}.safetensors").exists()
     }
     if not sources:

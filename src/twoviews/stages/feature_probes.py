@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from twoviews.evaluation.knn import CHOSEN_PROTOCOL, ProtocolPredictions, choose_knn, protocol_predictions
 from twoviews.evaluation.probes import DEFAULT_FOLDS, choose_linear_probe
+from twoviews.stages.folders import PROBE
 from twoviews.stages.probe_files import save_probe
 from twoviews.stages.setup import Shared
 from twoviews.stages.tasks import SELECT_FROM
@@ -48,7 +49,7 @@ def probes(checked: Checked, shared: Shared, seed: int, folder: Path, model: str
     choose_on_val = (checked.val, val_labels) if len(val_labels) >= SELECT_FROM else None
     probe, sweep = choose_linear_probe(checked.train, train_labels, classes, seed=seed, val=choose_on_val)
     prefix = "" if model == "pretrained" else f"{model}_"
-    save_probe(folder / f"{prefix}linear_probe.safetensors", probe)
+    save_probe(folder / f"{prefix}{PROBE}", probe, shared.splits.class_names)
     knn, knn_sweep = choose_knn(checked.train, train_labels, classes)
     predicted = protocol_predictions(checked.train, train_labels, classes, checked.val)
     return {

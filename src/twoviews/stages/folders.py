@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from twoviews.errors import CheckpointError, SettingsError
-from twoviews.report.source import is_part
+from twoviews.report.source import is_part, seed_folders
+from twoviews.trainers.settings_file import load_settings
 
 OUTPUT = Path("output")
+PROBE = "linear_probe.safetensors"
 
 
 def newest_run(pattern: str, what: str, *, up: int = 0, root: Path = OUTPUT) -> Path:
@@ -59,10 +62,40 @@ def classifier_file(run: Path) -> Path:
     return _weights_file(run, "classifier", "finetune", "classifier run or study")
 
 
+def probe_file(run: Path) -> Path | None:
+    """The linear probe that RUN names, a feature check's folder or the file itself; None where it names none."""
+    file = run / PROBE if run.is_dir() else run
+    return file if file.name == PROBE and file.is_file() else None
+
+
+def checked_backbone(checked: Path) -> Path:
+    """Weights of the backbone that a feature check was of: beside it in a study, or where its settings say.
+
+    A study may have been moved since: where its folders lie to each other has not changed.
+
+    Raises:
+        CheckpointError: they are not there.
+    """
+    beside = checked.with_name("pretrain") / "models/backbone.safetensors"
+    if beside.exists():
+        return beside
+    saved = load_settings(checked / "settings.yaml")
+    if saved["out"] is not None:
+        moved = Path(checked, os.path.relpath(saved["run"], saved["out"]), "models/backbone.safetensors")
+        if moved.exists():
+            return moved
+    return backbone_file(Path(saved["run"]))
+
+
+def stage_places(run: Path, stage: str) -> list[Path]:
+    """Where a stage of RUN may lie: RUN itself, in a study, or in the first seed of a study of several."""
+    return [run, run / stage, *(seed / stage for seed in seed_folders(run)[:1])]
+
+
 def _weights_file(run: Path, name: str, stage: str, what: str) -> Path:
     if run.is_file():
         return run
-    for place in (run, run / stage):
+    for place in stage_places(run, stage):
         file = place / f"models/{name}.safetensors"
         if file.exists():
             return file

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from twoviews.errors import CheckpointError
+from twoviews.evaluation.probes import LinearProbe
 from twoviews.model.projection_head import first_layers, layout, projection_head, stacked_layers
 from twoviews.model.resnet50 import Classifier, feature_width
-from twoviews.stages.folders import backbone_file
+from twoviews.stages.folders import backbone_file, checked_backbone
+from twoviews.stages.probe_files import as_linear_layer, load_probe, probe_class_names
 from twoviews.stages.setup import backbone_from
 from twoviews.trainers.weights import load_backbone_weights, read_weights
 
@@ -44,6 +47,35 @@ def load_classifier(file: Path, class_names: tuple[str, ...] | None = None) -> t
             f"{file}: its head does not fit {len(names)} classes; name a run that twoviews finished."
         ) from error
     return classifier.eval(), about
+
+
+def put_probe(probe: LinearProbe, classifier: Classifier) -> None:
+    """Make a linear probe the classifier's head, its standardisation within: both give the same logits."""
+    weight, bias = as_linear_layer(probe)
+    assert isinstance(classifier.head, nn.Linear)  # settings refuse --head-layers with --probe-start
+    with torch.no_grad():
+        classifier.head.weight.copy_(torch.from_numpy(weight))
+        classifier.head.bias.copy_(torch.from_numpy(bias))
+
+
+def load_probe_classifier(file: Path) -> tuple[Classifier, dict[str, Any]]:
+    """A feature check's linear probe on its frozen backbone, as ``load_classifier`` gives a trained one.
+
+    Args:
+        file: ``linear_probe.safetensors`` in the folder of the check.
+
+    Raises:
+        CheckpointError: the backbone is not there, or the probe does not say its classes.
+    """
+    names, weights = probe_class_names(file), checked_backbone(file.parent)
+    if not names:
+        raise CheckpointError(f"{file} is of an older version, without its classes: run `twoviews features --new`.")
+    tensors, about = read_weights(weights)
+    backbone = backbone_from(about)
+    load_backbone_weights(backbone, tensors, str(weights))
+    classifier = Classifier(backbone, len(names))
+    put_probe(load_probe(file), classifier)
+    return classifier.eval(), {**about, "class_names": names}
 
 
 def classifier_tensors(module: nn.Module) -> dict[str, Tensor]:

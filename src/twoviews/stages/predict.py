@@ -10,9 +10,17 @@ from twoviews.dataset.image_folder import load_folder
 from twoviews.files import write_csv
 from twoviews.settings import PredictCommand, RunSettings
 from twoviews.stages.features import extract_with
-from twoviews.stages.folders import classifier_file
-from twoviews.stages.models import load_classifier
-from twoviews.stages.predictions import COLUMNS, predictions_file, remember, require_ours, rows, which_model
+from twoviews.stages.folders import classifier_file, probe_file
+from twoviews.stages.models import load_classifier, load_probe_classifier
+from twoviews.stages.predictions import (
+    COLUMNS,
+    better_probe,
+    predictions_file,
+    remember,
+    require_ours,
+    rows,
+    which_model,
+)
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.progress import say
 from twoviews.trainers.test import head_probabilities
@@ -29,8 +37,9 @@ def run_predict(settings: PredictCommand) -> Path:
     """
     if settings.out is not None:
         require_ours(settings.out)
-    file = classifier_file(settings.run)
-    classifier, about = load_classifier(file)
+    probe = probe_file(settings.run)
+    file = probe or classifier_file(settings.run)
+    classifier, about = load_classifier(file) if probe is None else load_probe_classifier(probe)
     names = about["class_names"]
     source = load_folder(
         None,
@@ -61,4 +70,6 @@ def run_predict(settings: PredictCommand) -> Path:
     for skipped in source.skipped:
         say(f"left out: {skipped.path}: {skipped.reason}")
     say(f"predict: {len(predicted):,} images by {which_model(file)}, {len(left_out):,} left out; {out}")
+    if better := better_probe(settings.run, file):
+        say(f"note: {better}")
     return out

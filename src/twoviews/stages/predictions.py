@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from twoviews.errors import SettingsError
 from twoviews.files import read_json, write_json
+from twoviews.stages.folders import PROBE
 
 RECORD = "predictions.json"
 COLUMNS = ("file", "class", "confidence", "left_out")
@@ -20,6 +22,7 @@ _MODELS = {
     "supervised": ("supervised", "the supervised baseline"),
     "imagenet": ("imagenet_finetuned", "the model fine-tuned from ImageNet's weights"),
     "sgd_probe": ("sgd_probe", "the linear classifier on frozen features"),
+    "features": ("linear_probe", "the linear probe on frozen features"),
 }
 
 
@@ -76,13 +79,34 @@ def rows(
 
 def which_model(classifier: Path) -> str:
     """What a classifier's weights are called, with their accuracy on test images where the study has measured it."""
-    stage = classifier.parent.parent
+    stage = _stage(classifier)
     kind = next((kind for kind in _MODELS if stage.name == kind or stage.name.startswith(f"{kind}-")), None)
     if kind is None:
         return str(classifier)
-    key, words = _MODELS[kind]
-    if stage.name == kind:
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            top1 = float(read_json(stage.parent / "test/results.json")["models"][key]["test_top1"])
-            return f"{words} (test accuracy {100 * top1:.1f} %)"
-    return words
+    words = _MODELS[kind][1]
+    top1 = _tested(stage, kind) if stage.name == kind else None
+    return words if top1 is None else f"{words} (test accuracy {100 * top1:.1f} %)"
+
+
+def better_probe(run: Path, classifier: Path) -> str:
+    """How to take the linear probe instead, where the study that was named has measured that it is right more often."""
+    stage = _stage(classifier)
+    probe, own = _tested(stage, "features"), _tested(stage, stage.name)
+    if run == stage or run.is_file() or probe is None or own is None or probe <= own:
+        return ""
+    return (
+        f"on the test images the linear probe was right more often ({100 * probe:.1f} %): `twoviews predict "
+        f"{shlex.quote(str(stage.with_name('features')))} FOLDER` takes it."
+    )
+
+
+def _stage(classifier: Path) -> Path:
+    """The run folder of a classifier's weights."""
+    return classifier.parent if classifier.name == PROBE else classifier.parent.parent
+
+
+def _tested(stage: Path, kind: str) -> float | None:
+    """A model's accuracy on test images, as the test stage beside it has it; None where it has not."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        return float(read_json(stage.parent / "test/results.json")["models"][_MODELS[kind][0]]["test_top1"])
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from twoviews.settings import TestCommand
 from twoviews.stages.combine import by_class, comparison
 from twoviews.stages.feature_probes import protocol_rows
 from twoviews.stages.features import Features, extract
-from twoviews.stages.folders import backbone_file, newest_run
+from twoviews.stages.folders import checked_backbone, newest_run
 from twoviews.stages.map_images import Part, map_parts
 from twoviews.stages.models import load_classifier
 from twoviews.stages.probe_files import load_probe
@@ -37,7 +36,6 @@ from twoviews.stages.test_files import write_pictures, write_tables
 from twoviews.stages.test_maps import write_maps
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
-from twoviews.trainers.settings_file import load_settings
 from twoviews.trainers.test import head_probabilities
 
 FOLDERS = {
@@ -128,7 +126,7 @@ def _score_probes(
 ) -> None:
     """Linear probe and kNN on the pretrained backbone, linear probe on the randomly initialised one."""
     found = read_json(checked / "results.json")
-    weights = {"random_init": None, "pretrained": str(_pretrained(checked))}
+    weights = {"random_init": None, "pretrained": str(checked_backbone(checked))}
     for model, init in weights.items():
         backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
         scores.features[model] = extract(shared.engine.to_device(backbone), images, shared)
@@ -150,22 +148,6 @@ def _score_probes(
     scores.probabilities["knn"] = knn.scores(scores.features["pretrained"]).astype(np.float32)
     scores.val_top1["knn"] = found["knn"]["val_top1"]
     scores.knn_protocols = protocol_predictions(bank, labels, classes, scores.features["pretrained"])
-
-
-def _pretrained(checked: Path) -> Path:
-    """Weights of the backbone that a feature check was of: beside it in a study, or where its settings say.
-
-    A study may have been moved since: where its folders lie to each other has not changed.
-    """
-    beside = checked.with_name("pretrain") / "models/backbone.safetensors"
-    if beside.exists():
-        return beside
-    saved = load_settings(checked / "settings.yaml")
-    if saved["out"] is not None:
-        moved = Path(checked, os.path.relpath(saved["run"], saved["out"]), "models/backbone.safetensors")
-        if moved.exists():
-            return moved
-    return backbone_file(Path(saved["run"]))
 
 
 def _finish(
