@@ -42,6 +42,8 @@ def test_a_torch_that_can_not_be_loaded_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "torch/__init__.py").write_text(
         "raise ImportError('libcudart.so.12: cannot open shared object file: No such file or directory')\n"
     )
+    for part in ("train", "test"):  # a folder that is not there would be said first
+        (tmp_path / "photos" / part / "cat").mkdir(parents=True)
     for command in (["pretrain", "sample"], ["study", "photos"], ["bench"]):
         done = fresh(*command, cwd=tmp_path, env={**environment(), "PYTHONPATH": str(tmp_path)})
         assert done.returncode == 2

@@ -81,6 +81,7 @@ def test_other_settings_show_whether_they_help(diverged: Path) -> None:
 
 
 def test_replay_needs_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
     for words, code, text in ((["run"], 4, "no step of it failed"), ([], 2, "run whose numbers were not finite")):
         done = twoviews("replay", *words, cwd=tmp_path)
         assert done.returncode == code
