@@ -33,12 +33,13 @@ from torch import Tensor
 from twoviews.dataset.images import ImageSet, Source
 from twoviews.dataset.splits import make_splits
 from twoviews.settings import PretrainCommand
+from twoviews.settings.growth import progress_at
 from twoviews.stages.setup import Shared, load_splits, new_backbone
 from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import build_optimizer, lr_at, schedule, set_lr
 from twoviews.trainers.stepper import Stepper
-from twoviews.trainers.steps import Batch, progress_at
+from twoviews.trainers.steps import Batch
 from twoviews.trainers.task import shares
 
 Loop = Callable[[], Iterator[Tensor]]  # a training that goes on from where it was; gives the loss after each step

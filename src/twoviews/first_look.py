@@ -13,6 +13,7 @@ from twoviews.dataset.parts import (
     NAMED,
     PARTS,
     WITH_FOLDS,
+    named_parts,
     require_any_part,
     require_folder,
     require_part,
@@ -57,7 +58,7 @@ def first_look(settings: Any) -> Any:
 
 
 def _require_data(settings: DataSettings) -> None:
-    parts = {part: folder for part in PARTS if (folder := getattr(settings, part)) is not None}
+    parts = named_parts(settings)
     for part, folder in parts.items():
         require_part(part, folder)
     root = None if settings.data in NAMED else Path(settings.data)

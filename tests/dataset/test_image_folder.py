@@ -186,7 +186,7 @@ def test_what_is_no_picture_by_its_name_is_counted_in_one_note_and_is_not_bad(ro
     source = load(root, max_bad=0.0)
     assert source.skipped == []
     assert "23 files that are no pictures by their names were left out." in source.notes
-    assert not_pictures(source.notes) == ["23 files that are no pictures by their names were left out."]
+    assert not_pictures(source.no_pictures) == ["23 files that are no pictures by their names were left out."]
     (root / "unlabeled/page.jpg").write_text("<html></html>")
     with pytest.raises(DataError, match="1 of 14 files can't be used"):  # what claims to be a picture still counts
         load(root, max_bad=0.05)
@@ -199,7 +199,8 @@ def test_a_name_that_claims_nothing_may_be_a_picture_s(root: Path) -> None:
     (root / "unlabeled/notes.txt").write_text("one")
     source = load(root)
     assert {"unlabeled/0a1b", "unlabeled/set.txt/x.png"} <= set(names(source.unlabeled))
-    assert not_pictures(source.notes) == ["1 file that is no picture by its name was left out."]
+    assert not_pictures(source.no_pictures) == ["1 file that is no picture by its name was left out."]
+    assert "1 file that is no picture by its name was left out." in source.notes
 
 
 def test_a_folder_of_anything_but_pictures_is_named_without_a_flag(tmp_path: Path) -> None:

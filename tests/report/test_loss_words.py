@@ -6,7 +6,8 @@ import pytest
 
 from twoviews.report.loss_words import loss_sentences, view_size_in
 from twoviews.settings.groups import TrainingSettings
-from twoviews.trainers.steps import progress_at, view_size_at
+from twoviews.settings.growth import progress_at
+from twoviews.trainers.steps import view_size_at
 
 
 def rows(*losses):

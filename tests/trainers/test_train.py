@@ -35,11 +35,12 @@ from torch import Tensor, nn
 from twoviews.dataset.batches import Batches
 from twoviews.errors import DataError, SettingsError, Stopped
 from twoviews.settings import TrainingSettings
+from twoviews.settings.growth import progress_at
 from twoviews.trainers import train as train_module
 from twoviews.trainers.checkpoint import State, save_checkpoint
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.estimate import seconds_per_epoch
-from twoviews.trainers.steps import progress_at, view_size_at
+from twoviews.trainers.steps import view_size_at
 from twoviews.trainers.task import Task, batch_size_of
 from twoviews.trainers.train import train
 from twoviews.trainers.validate import Normalisation, validate

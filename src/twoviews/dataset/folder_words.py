@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from twoviews.dataset.decode import FORMATS_TEXT
@@ -14,13 +13,14 @@ from twoviews.dataset.scan import Scan, name_order
 from twoviews.errors import DataError
 
 _SHOWN = 10
-_NO_PICTURES = "no pictures by their names"
-_NO_PICTURE = "no picture by its name"
 
 
-def not_pictures(notes: Sequence[str]) -> list[str]:
-    """Those of a source's notes that tell of files which are no pictures by their names."""
-    return [note for note in notes if _NO_PICTURES in note or _NO_PICTURE in note]
+def not_pictures(count: int) -> list[str]:
+    """The note on so many files which are no pictures by their names, where there are any."""
+    if not count:
+        return []
+    are = "file that is no picture by its name was" if count == 1 else "files that are no pictures by their names were"
+    return [f"{count:,} {are} left out."]
 
 
 def shown(names: set[str] | tuple[str, ...]) -> str:
@@ -58,9 +58,7 @@ def notes(
     if skipped := sum(len(found[part].skipped) + len(decoded[part].skipped) for part in found):
         were = "file was left out; it is" if skipped == 1 else "files were left out; each is"
         said.append(f"{skipped:,} {were} listed with its reason.")
-    if others := sum(one.no_pictures for one in found.values()):
-        are = f"file that is {_NO_PICTURE} was" if others == 1 else f"files that are {_NO_PICTURES} were"
-        said.append(f"{others:,} {are} left out.")
+    said += not_pictures(sum(one.no_pictures for one in found.values()))
     if stretched := sum(one.stretched for one in decoded.values()):
         said.append(f"{stretched:,} images with float or 32-bit pixels were stretched from their range to 0..255.")
     for part in LABELLED:

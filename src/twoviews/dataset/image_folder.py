@@ -112,6 +112,7 @@ def load_folder(
         test=sets.get("test"),
         notes=notes(found, decoded, present, classes),
         skipped=skipped,
+        no_pictures=sum(one.no_pictures for one in found.values()),
     )
 
 

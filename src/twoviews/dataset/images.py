@@ -108,6 +108,7 @@ class Source:
         folds: positions in ``train`` of each official fold, or None.
         notes: sentences a user should read (printed once, kept in results).
         skipped: files left out.
+        no_pictures: how many files were left out that are none by their names, and so not among the skipped.
     """
 
     name: str
@@ -119,3 +120,4 @@ class Source:
     folds: list[Indices] | None = None
     notes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    no_pictures: int = 0

@@ -19,6 +19,11 @@ _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", "
 _LAYOUT = "unlabeled/, train/<class>/, test/<class>/"
 
 
+def named_parts(settings: object) -> dict[str, Path]:
+    """The parts that a command's settings name one by one, with their folders."""
+    return {part: folder for part in PARTS if (folder := getattr(settings, part)) is not None}
+
+
 def is_folder(data: str, parts: Iterable[object]) -> bool:
     """Whether images come from a folder, and not from a data set with a name: wherever a part is named on its own."""
     return data not in NAMED or any(part is not None for part in parts)

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twoviews.report.words import count, dig, number
-
-SIZE_STEP = 4
-"""Pixels by which growing views grow, as training rounds their size."""
+from twoviews.settings.growth import grown_size, progress_at
 
 _LEAST = 0.01  # less isn't seen in the two digits that are written
 
@@ -52,8 +50,4 @@ def view_size_in(settings: Mapping[str, Any], epoch: int, epochs: int) -> int | 
     last = number(dig(settings, "view_size")) or number(dig(settings, "image_size"))
     if last is None or epochs < 1:
         return None
-    part = (epoch - 1) / (epochs - 1) if epochs > 1 else 1.0
-    if part <= 0 or part >= 1:
-        return int(first if part <= 0 else last)
-    between = round((first + (last - first) * part) / SIZE_STEP) * SIZE_STEP
-    return int(min(last, max(first, between)))
+    return grown_size(int(first), int(last), progress_at(epoch - 1, epochs))

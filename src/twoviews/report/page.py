@@ -35,6 +35,7 @@ from twoviews.report.tuning import tuning_section
 from twoviews.report.verdict import verdict
 from twoviews.report.views.section import view_section
 from twoviews.report.words import (
+    MODEL_FOLDERS,
     count,
     dig,
     duration,
@@ -130,7 +131,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "verdict": verdict(run.results),
         "ahead": ahead,
         # Said once: of the two compared the verdict says where the better one is.
-        "ahead_place": place_of(run, ahead.model) if ahead and _MODELS.get(where) != ahead.model else "",
+        "ahead_place": place_of(run, ahead.model) if ahead and MODEL_FOLDERS.get(ahead.model) != where else "",
         "tiles": _tiles(run),
         "summary": _summary(run),
         "explore": explore_section(data),
@@ -233,6 +234,3 @@ def _where(run: Run) -> str:
     if answer is None or run.kind != "study":
         return ""
     return {"helped": "finetune", "hurt": "supervised"}.get(answer.kind, "")
-
-
-_MODELS = {"finetune": "finetuned", "supervised": "supervised"}

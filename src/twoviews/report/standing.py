@@ -8,7 +8,7 @@ from typing import Any
 
 from twoviews.report.source import Run
 from twoviews.report.verdict import verdict
-from twoviews.report.words import COMPARED, dig, items, joined, model_name, number, pair, percent
+from twoviews.report.words import COMPARED, MODEL_FOLDERS, dig, items, joined, model_name, number, pair, percent
 
 _NAMES = {
     "supervised": "the supervised baseline",
@@ -22,12 +22,9 @@ _NAMES = {
 
 # Where a study leaves them; kNN has no weights of its own.
 _PLACES = {
-    "supervised": "supervised/models/",
-    "finetuned": "finetune/models/",
+    **{model: f"{stage}/models/" for model, stage in MODEL_FOLDERS.items()},
     "linear_probe": "features/linear_probe.safetensors",
     "random_init_linear_probe": "features/random_init_linear_probe.safetensors",
-    "sgd_probe": "sgd_probe/models/",
-    "imagenet_finetuned": "imagenet/models/",
 }
 
 _SAME = 1e-9

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ParamSpec
@@ -134,7 +135,8 @@ def short_names(names: Sequence[object], longest: int = 18) -> list[str]:
     """Names of classes, the long ones cut at their end; those that would then look alike lose their middle instead."""
     whole = [short(name, 10_000) for name in names]
     cut = [name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…" for name in whole]
-    return [one if cut.count(one) == 1 else short(name, longest) for one, name in zip(cut, whole, strict=True)]
+    alike = Counter(cut)
+    return [one if alike[one] == 1 else short(name, longest) for one, name in zip(cut, whole, strict=True)]
 
 
 def sheet(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:

@@ -22,6 +22,14 @@ MODEL_NAMES = {
 COMPARED = ("supervised", "finetuned")
 """The two models that a study is about, the baseline first."""
 
+MODEL_FOLDERS = {
+    "supervised": "supervised",
+    "finetuned": "finetune",
+    "imagenet_finetuned": "imagenet",
+    "sgd_probe": "sgd_probe",
+}
+"""The stage that trains each classifier."""
+
 # Where a column's head has to be short.
 _SHORT_NAMES = {
     "supervised": "Baseline",

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from twoviews.dataset.parts import NAMED, PARTS
+from twoviews.dataset.parts import NAMED, PARTS, named_parts
 from twoviews.dataset.splits import Splits
 from twoviews.files import write_json
 from twoviews.settings import CheckCommand
@@ -115,12 +115,9 @@ def _short(reason: str) -> str:
 
 def _next_command(splits: Splits, settings: CheckCommand) -> str:
     """What to run now: a study where there is a test part, else what can be run without one."""
-    named = [(part, getattr(settings, part)) for part in PARTS]
-    if any(folder is not None for _, folder in named):
-        words = [] if settings.data in NAMED else [settings.data]
-        words += [word for part, folder in named if folder is not None for word in (f"--{part}", str(folder))]
-    else:
-        words = [settings.data]
+    parts = named_parts(settings)
+    words = [] if parts and settings.data in NAMED else [settings.data]  # DATA's default says nothing beside them
+    words += [word for part, folder in parts.items() for word in (f"--{part}", str(folder))]
     can_train = len(splits.train) > 0 and len(splits.class_names) > 1
     command = "study" if can_train and splits.test_images is not None else "pretrain"
     near = any(leak.kind == "near" for leak in splits.leaks)

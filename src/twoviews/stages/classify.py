@@ -15,7 +15,7 @@ from twoviews.report.figure_data import CLASSIFIER_KEYS, curve_data, matrix_data
 from twoviews.report.figure_files import write_figure
 from twoviews.report.figures import classifier_curves
 from twoviews.settings import FinetuneCommand, LabelSettings, SupervisedCommand
-from twoviews.stages.folders import backbone_file
+from twoviews.stages.folders import PROBE, backbone_file
 from twoviews.stages.models import about_head, classifier_tensors, load_head_layers, put_probe
 from twoviews.stages.plan import begin_from_fork, plan
 from twoviews.stages.probe_files import load_probe
@@ -89,14 +89,12 @@ def _start_from_probe(classifier: Classifier, settings: FinetuneCommand, init: s
     run = Path(init).parent.parent
     beside = [] if settings.out is None else [settings.out.parent / "features"]
     for place in (*beside, run.parent / "features", run.with_name(run.name.replace("pretrain", "features")), run):
-        if (place / "linear_probe.safetensors").exists():
+        if (place / PROBE).exists():
             _require_same_labels(place, settings)
-            probe = load_probe(place / "linear_probe.safetensors")
+            probe = load_probe(place / PROBE)
             break
     else:
-        raise CheckpointError(
-            f"--probe-start: no linear_probe.safetensors beside {run}; run `twoviews features` first."
-        )
+        raise CheckpointError(f"--probe-start: no {PROBE} beside {run}; run `twoviews features` first.")
     put_probe(probe, classifier)
 
 

@@ -65,7 +65,7 @@ def run_predict(settings: PredictCommand) -> Path:
     ]
     left_out = [(os.path.relpath(item.path, settings.folder), item.reason) for item in source.skipped]
     write_csv(out, COLUMNS, rows(predicted, left_out))
-    for note in not_pictures(source.notes):
+    for note in not_pictures(source.no_pictures):
         say(f"note: {note}")
     for skipped in source.skipped:
         say(f"left out: {skipped.path}: {skipped.reason}")

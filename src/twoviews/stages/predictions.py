@@ -11,18 +11,20 @@ from typing import Any
 
 from twoviews.errors import SettingsError
 from twoviews.files import read_json, write_json
+from twoviews.report.words import MODEL_FOLDERS
 from twoviews.stages.folders import PROBE
 
 RECORD = "predictions.json"
 COLUMNS = ("file", "class", "confidence", "left_out")
 
-# A stage's folder, its model's key in test/results.json, and what it is called in a sentence.
-_MODELS = {
-    "finetune": ("finetuned", "the fine-tuned model"),
-    "supervised": ("supervised", "the supervised baseline"),
-    "imagenet": ("imagenet_finetuned", "the model fine-tuned from ImageNet's weights"),
-    "sgd_probe": ("sgd_probe", "the linear classifier on frozen features"),
-    "features": ("linear_probe", "the linear probe on frozen features"),
+# Each stage's model in test/results.json, and what it is called in a sentence.
+_MODELS = {**{stage: model for model, stage in MODEL_FOLDERS.items()}, "features": "linear_probe"}
+_WORDS = {
+    "finetuned": "the fine-tuned model",
+    "supervised": "the supervised baseline",
+    "imagenet_finetuned": "the model fine-tuned from ImageNet's weights",
+    "sgd_probe": "the linear classifier on frozen features",
+    "linear_probe": "the linear probe on frozen features",
 }
 
 
@@ -83,7 +85,7 @@ def which_model(classifier: Path) -> str:
     kind = next((kind for kind in _MODELS if stage.name == kind or stage.name.startswith(f"{kind}-")), None)
     if kind is None:
         return str(classifier)
-    words = _MODELS[kind][1]
+    words = _WORDS[_MODELS[kind]]
     top1 = _tested(stage, kind) if stage.name == kind else None
     return words if top1 is None else f"{words} (test accuracy {100 * top1:.1f} %)"
 
@@ -108,5 +110,5 @@ def _stage(classifier: Path) -> Path:
 def _tested(stage: Path, kind: str) -> float | None:
     """A model's accuracy on test images, as the test stage beside it has it; None where it has not."""
     with suppress(OSError, ValueError, LookupError, TypeError):
-        return float(read_json(stage.parent / "test/results.json")["models"][_MODELS[kind][0]]["test_top1"])
+        return float(read_json(stage.parent / "test/results.json")["models"][_MODELS[kind]]["test_top1"])
     return None

@@ -13,7 +13,7 @@ from torch import nn
 from twoviews.dataset.images import Source
 from twoviews.dataset.label_budget import with_fold, with_label_fraction, with_labels_per_class
 from twoviews.dataset.leaks import Hashed
-from twoviews.dataset.parts import PARTS
+from twoviews.dataset.parts import named_parts
 from twoviews.dataset.sources import load_source, short_name
 from twoviews.dataset.splits import Splits, make_splits
 from twoviews.errors import CheckpointError, DataError, SettingsError
@@ -196,7 +196,7 @@ def backbone_from(about: dict[str, Any]) -> nn.Module:
 
 def in_run_folder(command: str, settings: Any, shared: Shared, work: Callable[[RunFolder], None]) -> Path:
     """Do a command's work in its run folder, unless it is finished; returns the folder."""
-    name = short_name(settings.data, [getattr(settings, part) for part in PARTS])
+    name = short_name(settings.data, named_parts(settings).values())
     default = settings.out or OUTPUT / f"{command}-{name}"
     machine = shared.engine.describe()
     # The first process finds the folder (--new makes it a new one) and the others follow.

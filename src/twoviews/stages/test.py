@@ -18,11 +18,12 @@ from twoviews.evaluation.knn import KNN, ProtocolPredictions, protocol_predictio
 from twoviews.evaluation.maps import require_umap
 from twoviews.evaluation.seeds import mean_over_seeds
 from twoviews.files import read_json
+from twoviews.report.words import MODEL_FOLDERS
 from twoviews.settings import TestCommand
 from twoviews.stages.combine import by_class, comparison
 from twoviews.stages.feature_probes import protocol_rows
 from twoviews.stages.features import Features, extract
-from twoviews.stages.folders import checked_backbone, newest_run
+from twoviews.stages.folders import PROBE, checked_backbone, newest_run
 from twoviews.stages.map_images import Part, map_parts
 from twoviews.stages.models import load_classifier
 from twoviews.stages.probe_files import load_probe
@@ -38,12 +39,6 @@ from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.test import head_probabilities
 
-FOLDERS = {
-    "supervised": "supervised",
-    "finetuned": "finetune",
-    "imagenet_finetuned": "imagenet",
-    "sgd_probe": "sgd_probe",
-}
 ORDER = (
     *("supervised", "finetuned", "imagenet_finetuned", "linear_probe", "sgd_probe", "knn"),
     "random_init_linear_probe",
@@ -95,7 +90,7 @@ def _score(tested: Path, test: ImageSet, labelled: list[Part], settings: TestCom
     """Probabilities and features of every model; reads pixels alone."""
     scores = Scores()
     images = test.without_labels()
-    places = {model: tested / folder for model, folder in FOLDERS.items()}
+    places = {model: tested / folder for model, folder in MODEL_FOLDERS.items()}
     if (tested / "models/classifier.safetensors").exists():
         places = {"supervised" if tested.name.startswith("supervised") else "finetuned": tested}
     for model, folder in places.items():
@@ -132,8 +127,8 @@ def _score_probes(
         scores.features[model] = extract(shared.engine.to_device(backbone), images, shared)
         _add_labelled(scores, model, backbone, labelled, shared)
     for model, backbone_name, file in (
-        ("linear_probe", "pretrained", "linear_probe.safetensors"),
-        ("random_init_linear_probe", "random_init", "random_init_linear_probe.safetensors"),
+        ("linear_probe", "pretrained", PROBE),
+        ("random_init_linear_probe", "random_init", f"random_init_{PROBE}"),
     ):
         probe = load_probe(checked / file)
         scores.probabilities[model] = probe.scores(scores.features[backbone_name]).astype(np.float32)

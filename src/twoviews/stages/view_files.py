@@ -14,8 +14,9 @@ from twoviews.dataset.augmentations import Augmentation, views
 from twoviews.dataset.images import ImageSet, Pixels, evenly_spaced
 from twoviews.files import write_bytes, write_json
 from twoviews.settings import PretrainCommand, PretrainSettings
+from twoviews.settings.growth import progress_at
 from twoviews.trainers.run_folder import RunFolder
-from twoviews.trainers.steps import augmentation_of, progress_at
+from twoviews.trainers.steps import augmentation_of
 
 SHOWN_IMAGES = 8
 SHOWN_EPOCHS = 4

@@ -11,13 +11,14 @@ import torch
 
 from twoviews.dataset.random_numbers import epoch_order
 from twoviews.settings import TrainingSettings
+from twoviews.settings.growth import progress_at
 from twoviews.trainers.cuda_graph import WARM_UP
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.memory import within_memory
 from twoviews.trainers.optimizer import build_optimizer, set_lr
 from twoviews.trainers.progress import duration, say
 from twoviews.trainers.stepper import Stepper
-from twoviews.trainers.steps import Batch, progress_at
+from twoviews.trainers.steps import Batch
 from twoviews.trainers.task import Task, batch_size_of, share
 
 TIMED_STEPS = 3

@@ -12,13 +12,12 @@ from twoviews.dataset.augmentations import Augmentation, views
 from twoviews.errors import SettingsError
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.settings import TrainingSettings
+from twoviews.settings.growth import grown_size
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.validate import Normalisation
 
 Scalars = dict[str, Tensor]
 AugmentationAt = Callable[[float], Augmentation]  # by progress
-
-_VIEW_SIZE_STEP = 4  # pixels: every new size costs the first step at it some set-up
 
 
 @dataclass(frozen=True)
@@ -53,15 +52,7 @@ def view_size_at(settings: TrainingSettings, image_size: int, progress: float) -
     if first > last:
         flag = settings.flag("first_view_size")
         raise SettingsError(f"{flag} {first} is above the {last} pixels that views grow to; lower it.")
-    if progress <= 0 or progress >= 1:
-        return first if progress <= 0 else last
-    between = round((first + (last - first) * progress) / _VIEW_SIZE_STEP) * _VIEW_SIZE_STEP
-    return min(last, max(first, between))
-
-
-def progress_at(epoch: int, epochs: int) -> float:
-    """From 0 in the first epoch (number 0) to 1 in the last; a single epoch is the last one."""
-    return epoch / (epochs - 1) if epochs > 1 else 1.0
+    return grown_size(first, last, progress)
 
 
 def augmentation_of(settings: TrainingSettings, image_size: int, progress: float = 1.0) -> Augmentation:

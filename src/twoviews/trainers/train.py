@@ -15,6 +15,7 @@ from torch import Tensor
 
 from twoviews.errors import Stopped
 from twoviews.settings import TrainingSettings
+from twoviews.settings.growth import progress_at
 from twoviews.trainers.checkpoint import State, require_room, save_checkpoint, settle
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.failures import forget_failure, record_failure
@@ -27,7 +28,7 @@ from twoviews.trainers.rollback import LEFT_OUT, MOST, gives_up, go_back
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.signals import StopRequests
 from twoviews.trainers.stepper import Stepper
-from twoviews.trainers.steps import Batch, progress_at
+from twoviews.trainers.steps import Batch
 from twoviews.trainers.take_up import take_up
 from twoviews.trainers.task import Task, batch_size_of
 from twoviews.trainers.watch import LOG_STEPS, Watch, state_not_finite

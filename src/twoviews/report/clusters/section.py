@@ -154,7 +154,7 @@ def _sheet(
 def _group(
     name: str, found: dict[str, list[Cluster]], far: Sequence[int], images: Images, sheet: Atlas | None
 ) -> Group:
-    clusters, names = found[name], images.class_names
+    clusters, names = found[name], short_names(images.class_names, 24)
 
     def shots(rows: Sequence[int], commonest: int | None = None) -> list[Shot]:
         # All or none: a strip with holes would show another choice than it says.
@@ -180,7 +180,7 @@ def _group(
     return Group(
         name=backbone_name(name),
         says=_says(name, found, images.labels, names),
-        classes=short_names(names, 14) if len(names) <= MOST_CLASSES else [],
+        classes=short_names(images.class_names, 14) if len(names) <= MOST_CLASSES else [],
         rows=rows,
         far=shots(far),
         more=len(rows) - sum(bool(row.nearest) for row in rows),
@@ -203,7 +203,7 @@ def _row(one: Cluster, names: Sequence[str], nearest: list[Shot], odd: list[Shot
 
 
 def _class(names: Sequence[str], label: int) -> str:
-    return short_names(names, 24)[label] if label >= 0 else "unknown"
+    return names[label] if label >= 0 else "unknown"
 
 
 def _says(name: str, found: dict[str, list[Cluster]], labels: NDArray[np.int64], names: Sequence[str]) -> str:
