@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
 from test_stl10 import write_set
 
 SMALL = [
-    *("--supervised.epochs", "2", "--finetune.epochs", "2", "--pretrain.epochs", "2", "--features.no-maps"),
+    *("--supervised.epochs", "2", "--finetune.epochs", "2", "--pretrain.epochs", "2"),
     *("--supervised.batch-size", "16", "--finetune.batch-size", "16", "--pretrain.batch-size", "48"),
 ]
 MODELS = ["supervised", "finetuned", "linear_probe", "knn", "random_init_linear_probe"]
@@ -55,6 +55,12 @@ def test_each_seed_and_budget_has_its_stages_and_pretraining_is_shared(evidence:
     assert not list(evidence.glob("*/labels-50"))  # more than there are: the study itself
     for finetune in evidence.rglob("finetune/settings.yaml"):
         assert yaml.safe_load(finetune.read_text())["run"].endswith("seed3/pretrain")
+
+
+def test_maps_and_pictures_are_those_that_the_page_shows(evidence: Path) -> None:
+    for stage, files in {"features": ["maps.npz", "clusters.csv"], "test": ["maps.npz", "thumbnails.webp"]}.items():
+        for name in files:
+            assert [str(p.parent.parent.relative_to(evidence)) for p in evidence.rglob(f"{stage}/{name}")] == ["seed3"]
 
 
 def test_results_are_means_and_the_paired_comparison_over_seeds(evidence: Path) -> None:

@@ -59,6 +59,8 @@ class Comparison:
         pretrained: run folder of the pretraining that fine-tuning and probes start from.
         labels: what ``LabelSettings`` say; empty for all labels.
         share: of the labels that there are, in (0, 1].
+        shown: whether the report shows its maps and pictures, as those of the first seed with all labels; others
+            make none: they would take most of a feature check and a test.
     """
 
     folder: Path
@@ -67,10 +69,11 @@ class Comparison:
     pretrained: Path
     labels: dict[str, Any] = field(default_factory=dict)
     share: float = 1.0
+    shown: bool = False
 
     @property
     def whole(self) -> bool:
-        """Whether it has all labels: then it has the maps and pictures too."""
+        """Whether it has all labels."""
         return not self.labels
 
     @property
@@ -93,7 +96,7 @@ def first_stages(settings: StudyCommand, one: Comparison) -> list[tuple[str, Wor
 def pretrained_stages(settings: StudyCommand, one: Comparison) -> list[tuple[str, Work]]:
     """Name of each stage after pretraining, and what runs it, in order."""
     finetune = with_share(settings.finetune, one.share)
-    features = settings.features.model_copy(update={"maps": settings.features.maps and one.whole})
+    features = settings.features.model_copy(update={"maps": settings.features.maps and one.shown})
 
     def tuned_from(part: FinetuneSettings, stage: str, **origin: Any) -> tuple[str, Work]:
         command = stage_command(settings, one, FinetuneCommand, part, stage, **origin)

@@ -58,7 +58,7 @@ def layout(settings: StudyCommand, seeds: list[Shared], root: Path) -> Layout:
         folder = root if len(seeds) == 1 else root / f"seed{seed}"
         first = mains[0].folder if mains else folder
         pretrained = (folder if settings.pretrain_seeds else first) / "pretrain"
-        mains.append(Comparison(folder, seed, shared, pretrained))
+        mains.append(Comparison(folder, seed, shared, pretrained, shown=i == 0))
     budgets = [[_with(settings, main, labels) for main in mains] for labels in _budgets(settings, seeds[0])]
     _require_different(mains[0], [budget[0] for budget in budgets])
     folds: list[Comparison] = []
@@ -123,4 +123,5 @@ def _with(settings: StudyCommand, main: Comparison, labels: LabelSettings) -> Co
         shared=Shared(main.shared.engine, splits, data_written=True),
         labels=given,
         share=min(1.0, len(splits.train) / whole),
+        shown=False,
     )
