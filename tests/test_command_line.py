@@ -56,10 +56,10 @@ def test_a_stage_of_a_study_names_the_study_s_flags() -> None:
             assert of_study.flag(key) == alone.flag(key) in known["study"]
 
 
-@pytest.mark.parametrize(("command", "prefix"), [("study", "finetune."), ("finetune", "")])
+@pytest.mark.parametrize(("command", "prefix"), [("study", "pretrain."), ("pretrain", "")])
 def test_a_check_within_a_group_names_flags_that_exist(command: str, prefix: str) -> None:
-    words = [f"--{prefix}head-layers", "1", f"--{prefix}probe-start"]
-    with pytest.raises(SettingsError, match=rf"--{prefix}head-layers 1 and --{prefix}probe-start: the probe sits on"):
+    words = [f"--{prefix}chunk-size", "512", f"--{prefix}batch-size", "256"]
+    with pytest.raises(SettingsError, match=rf"--{prefix}chunk-size 512 is above --{prefix}batch-size 256; leave it"):
         parsed(command, *words)
 
 

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from timm.models import register_model
 from timm.models.resnet import BasicBlock, ResNet
 
 from twoviews import disk
 from twoviews.dataset.images import ImageSet, Source
 from twoviews.dataset.splits import Splits, make_splits
-from twoviews.errors import CheckpointError, DataError, NumbersError, SettingsError
-from twoviews.settings import StudyCommand, some_unknown
+from twoviews.errors import CheckpointError, DataError, NumbersError
+from twoviews.settings import StudyCommand
 from twoviews.stages import tune_trial
 from twoviews.stages.comparison import Comparison
 from twoviews.stages.setup import Shared, new_backbone
@@ -304,12 +303,3 @@ def test_without_tune_nothing_happens(tmp_path: Path, swept: Comparison) -> None
     assert sweep.tuned("supervised", settings) is settings
     assert sweep.results() is None
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_probe_that_knows_the_labels_is_refused(swept: Comparison) -> None:
-    with pytest.raises(ValidationError, match="probe-start"):
-        a_study(finetune={**SMALL, "probe_start": True})
-    with some_unknown():  # settings that were never compared
-        settings = a_study(finetune={**SMALL, "probe_start": True})
-    with pytest.raises(SettingsError, match="probe-start"):
-        Sweep(settings, swept).tuned("supervised", settings)

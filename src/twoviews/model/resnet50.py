@@ -125,6 +125,13 @@ class Classifier(nn.Module):
         if projection is not None:
             self.head = nn.Sequential(OrderedDict(projection=projection, linear=linear))
 
+    @property
+    def linear(self) -> nn.Linear:
+        """The layer that gives the logits."""
+        layer = getattr(self.head, "linear", self.head)
+        assert isinstance(layer, nn.Linear)
+        return layer
+
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.backbone(images))
         return logits

@@ -57,10 +57,6 @@ class StudyCommand(MapSettings, RunSettings, ModelSettings, DataSettings):
             raise ValueError(f"--label-fractions {self.label_fractions}: each should be above 0 and at most 1")
         if self.tune == 1:
             raise ValueError("--tune 1: the first trial is the recipe as it is; ask for at least 2")
-        if self.tune and self.finetune.probe_start:
-            raise ValueError(
-                "--tune and --finetune.probe-start: the probe has seen labels that trials are scored on; leave one out"
-            )
 
     @compares
     def _stages(self) -> None:
@@ -71,11 +67,6 @@ class StudyCommand(MapSettings, RunSettings, ModelSettings, DataSettings):
             )
         if not self.features.maps and self.draws_more:
             raise ValueError(f"--features.no-maps and {self.draws_more}: there are no maps; give one of them")
-        if self.with_imagenet and self.finetune.probe_start:
-            raise ValueError(
-                "--with-imagenet and --finetune.probe-start: there is no probe of ImageNet's weights to start from; "
-                "give one of them"
-            )
         for name in ("supervised", "pretrain", "finetune"):
             _require_images_for_each(f"--{name}.batch-size", getattr(self, name).batch_size, self.devices)
 
@@ -127,9 +118,6 @@ class FinetuneCommand(FinetuneSettings, LabelSettings, TrainingCommand):
     def _one_origin(self) -> None:
         if self.run is not None and self.init is not None:
             raise ValueError(f"RUN ({self.run}) and --init ({self.init}) both name weights: give one of them")
-        if self.probe_start and (self.init is not None or self.fork):
-            other = "--fork" if self.fork else "--init"
-            raise ValueError(f"--probe-start and {other}: the probe belongs to a run's own features; give one of them")
 
 
 class FeaturesCommand(FeatureSettings, LabelSettings, MeasuringCommand):

