@@ -21,6 +21,7 @@ from torch import Tensor
 from twoviews.dataset.view_matrices import by_matrices
 from twoviews.dataset.view_parameters import ViewColours, ViewParameters, blur_kernel, constant
 from twoviews.dataset.view_taps import by_taps
+from twoviews.processor import image_layout
 
 __all__ = ["ViewParameters", "apply", "blur_kernel", "constant"]
 
@@ -48,7 +49,7 @@ def apply(
         mean, std: the views come out as (x - mean) / std for each channel, x in [0, 1].
 
     Returns:
-        count·N×3×view_size×view_size float32, channels last.
+        count·N×3×view_size×view_size float32, laid out as the device wants images (``image_layout``).
     """
     scale = constant(std, images.device).reciprocal()
     shift = -constant(mean, images.device) * scale
@@ -58,7 +59,8 @@ def apply(
     with torch.autocast(images.device.type, enabled=False):
         matrix, added = _colour(parameters)
         colours = ViewColours(unit * scale[:, None] * matrix, unit * added, scale, shift)
-        return make(images, parameters, colours, view_size, blur=blur).permute(0, 3, 1, 2)
+        made = make(images, parameters, colours, view_size, blur=blur).permute(0, 3, 1, 2)
+        return made.contiguous(memory_format=image_layout(images.device))
 
 
 def _colour(p: ViewParameters) -> tuple[Tensor, Tensor]:

@@ -137,7 +137,7 @@ def views(
         mean, std: as in ``apply``; the defaults give values in [0, 1].
 
     Returns:
-        (count·N)×3×view_size×view_size, float32, channels last.
+        (count·N)×3×view_size×view_size, float32, laid out as in ``apply``.
     """
     each = torch.arange(count, device=indices.device)[:, None]
     parameters = draw(augmentation, images.shape[2], seed, epoch, indices, each)

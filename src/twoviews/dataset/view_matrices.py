@@ -65,8 +65,9 @@ def _resize_matrices(p: ViewParameters, size: int, view_size: int) -> Tensor:
     matrices = torch.zeros(n, view_size, 2, length, device=pixels.device)
     begins = torch.arange(0, matrices.numel(), length, device=pixels.device).view(n, view_size, 2, 1).transpose(1, 2)
     # The pixels are successive and at most as many as a row is long, so that their remainders differ from each other:
-    # those outside of the image, which weigh nothing, take the place of others that do.
-    matrices.view(-1)[pixels.remainder(length).long() + begins] = weights
+    # those outside of the image, which weigh nothing, take the place of others that do. Of whole numbers: a GPU that
+    # divides by an approximate reciprocal (Apple's) may give ``length`` itself as the remainder of floats.
+    matrices.view(-1)[pixels.int().remainder(length) + begins] = weights
     return matrices
 
 

@@ -14,16 +14,20 @@ from twoviews.processor import multiplies_in_bf16
 _COMPILED_SIZES = 128
 
 
-def choose_device(asked: str) -> str:
+def choose_device(asked: str, processes: int = 1) -> str:
     """``auto`` becomes cuda, mps or cpu, by what is there.
 
     Raises:
-        SettingsError: the device asked for is not there.
+        SettingsError: the device asked for is not there, or can't be shared by so many processes.
     """
     has_cuda = torch.cuda.is_available()
     has_mps = torch.backends.mps.is_available()
     if asked == "auto":
-        return "cuda" if has_cuda else "mps" if has_mps else "cpu"
+        asked = "cuda" if has_cuda else "mps" if has_mps else "cpu"
+    if asked == "mps" and has_mps and processes > 1:
+        refusal = SettingsError(f"{processes} processes: there is one GPU behind mps; start one, or use --device cpu.")
+        refusal.of_all = True
+        raise refusal
     if (asked == "cuda" and not has_cuda) or (asked == "mps" and not has_mps):
         there = "mps and cpu" if has_mps else "cuda and cpu" if has_cuda else "cpu only"
         raise SettingsError(f"--device {asked}: not found on this machine, which has {there}; use --device auto.")

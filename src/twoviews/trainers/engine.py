@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from twoviews.errors import CheckpointError, SettingsError
 from twoviews.model.batchnorm import join_batchnorm
 from twoviews.model.convolution import speed_up_convolutions
+from twoviews.processor import image_layout
 from twoviews.settings import RunSettings
 from twoviews.trainers.determinism import choose_algorithms, repeats_bits, what_it_does
 from twoviews.trainers.device import choose_device, choose_precision, compile_for_sizes
@@ -62,18 +63,20 @@ class Engine:
         from lightning_fabric.strategies.ddp import DDPStrategy
 
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        kind = choose_device(settings.device)
+        # torchrun says how many there are; then --devices need not.
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
+        world = int(os.environ.get("WORLD_SIZE", local))
+        kind = choose_device(settings.device, world)
         # Before anything computes on the GPU: cuBLAS reads its workspaces once.
         choose_algorithms(settings.deterministic, kind)
         self.repeats = repeats_bits(settings.deterministic, kind)
         if settings.deterministic:
             say(what_it_does(kind))
+        if kind == "mps":
+            say("warning: twoviews has not been run on Apple's GPUs (mps); compare a short run with --device cpu")
         self.precision = choose_precision(settings.precision, kind)
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        # torchrun says how many there are; then --devices need not.
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
-        world = int(os.environ.get("WORLD_SIZE", local))
         if kind == "cuda" and local > torch.cuda.device_count():
             raise SettingsError(f"--devices {local}: this machine has {torch.cuda.device_count()} GPUs.")
         names = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -108,7 +111,7 @@ class Engine:
         """The module on this process's device, with its convolutions as they are fastest there."""
         if self.device.type == "cpu":
             module = speed_up_convolutions(module)
-        return module.to(self.device).to(memory_format=torch.channels_last)
+        return module.to(self.device).to(memory_format=image_layout(self.device))
 
     def setup(self, module: nn.Module, optimizer: Optimizer, *, compiled: bool = False) -> tuple[Any, Any]:
         """The module and optimizer to call and step; over several processes, with gradients averaged.

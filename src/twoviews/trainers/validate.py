@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from twoviews.dataset.augmentations import normalise
 from twoviews.dataset.batches import Batches
 from twoviews.dataset.images import ImageSet
+from twoviews.processor import image_layout
 from twoviews.trainers.engine import Engine
 
 EVALUATION_BATCH = 256
@@ -49,8 +50,8 @@ def forward_all(
         for positions in batches.in_order(EVALUATION_BATCH):
             pixels, rows, _ = batches.get(positions)
             seen = pixels if view is None else view(pixels, rows)
-            x = normalise(seen, normalisation.mean, normalisation.std).contiguous(memory_format=torch.channels_last)
-            outputs.append(module(x).float().cpu())
+            x = normalise(seen, normalisation.mean, normalisation.std)
+            outputs.append(module(x.contiguous(memory_format=image_layout(x.device))).float().cpu())
     for child, mode in modes.items():
         child.training = mode
     return torch.cat(outputs).numpy() if outputs else np.zeros((0, 0), np.float32)
