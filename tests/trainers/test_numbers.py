@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +29,7 @@ from twoviews.dataset.random_numbers import epoch_order
 from twoviews.errors import CheckpointError, NumbersError
 from twoviews.settings import PretrainCommand, StudyCommand, stage_settings
 from twoviews.trainers import train as train_module
+from twoviews.trainers import watch
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.failures import read_failure
 from twoviews.trainers.steps import Step
@@ -292,3 +293,20 @@ def test_one_number_among_many_is_found(value: float) -> None:
     counts = torch.tensor([3])
     named = [("a", large), ("b", spoilt), ("c", counts), ("d", torch.zeros(0)), ("e", spoilt.bfloat16())]
     assert not_finite(named) == ["b", "e"]
+
+
+def test_what_is_looked_at_together_lies_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AdamW that is not fused, as with fp16's scaler and on Apple's GPUs, counts its steps on the CPU."""
+    looked_at: list[str] = []
+
+    def look(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+        looked_at.extend(name for name, _ in tensors)
+        return []
+
+    monkeypatch.setattr(watch, "not_finite", look)
+    module = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(module.parameters(), foreach=True)
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert watch.state_not_finite(module, optimizer, 0) is None
+    assert set(looked_at) == {"weight", "bias", "exp_avg of the optimizer", "exp_avg_sq of the optimizer"}

@@ -184,7 +184,7 @@ def state_not_finite(module: nn.Module, optimizer: Optimizer, step: int) -> NotF
         (f"{key} of the optimizer", value)
         for values in optimizer.state.values()
         for key, value in values.items()
-        if isinstance(value, Tensor)
+        if isinstance(value, Tensor) and key != "step"  # a count, which AdamW keeps on the CPU where it is not fused
     ]
     names = not_finite([*module.state_dict().items(), *state])
     if not names:
