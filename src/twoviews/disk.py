@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +21,10 @@ T = TypeVar("T")
 # gets one more try: something else may just have freed space.
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+# What network and user-space file systems answer that flush files but no folders.
+_NO_FOLDERS = {errno.EINVAL, errno.EBADF, errno.ENOTSUP}
+# On Windows a virus scanner or an indexer holds a file for a moment after it was written: access denied, shared.
+_HELD = {5, 32}
 
 
 def _nothing(call: str, path: Path) -> None:
@@ -69,6 +74,12 @@ def flush(stream: IO[bytes], path: Path) -> None:
     """What was written is on the disk when this returns."""
     before("flush", path)
     stream.flush()
+    if sys.platform == "darwin":  # there fsync leaves it in the drive's own memory, which a power cut empties: fsync(2)
+        import fcntl
+
+        with suppress(OSError):  # a network drive may not know how
+            fcntl.fcntl(stream.fileno(), fcntl.F_FULLFSYNC)
+            return
     os.fsync(stream.fileno())
 
 
@@ -89,7 +100,8 @@ def append(path: Path, content: bytes) -> None:
 def usual_mode(path: Path, folder: bool = False) -> None:
     """Give a temporary file the permissions that any new file gets."""
     before("chmod", path)
-    os.chmod(path, (0o777 if folder else 0o666) & ~_umask())
+    with suppress(OSError):  # FAT and some network drives refuse: they know no permissions
+        os.chmod(path, (0o777 if folder else 0o666) & ~_umask())
 
 
 def _umask() -> int:
@@ -112,6 +124,9 @@ def flush_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDERS:
+            raise
     finally:
         os.close(handle)
 
@@ -164,7 +179,7 @@ def _waits(error: OSError) -> list[float]:
     """Seconds to wait before each new try."""
     if error.errno in _FULL:
         return [1.0]
-    return [0.1, 0.5, 2.0] if error.errno in _PASSING else []
+    return [0.1, 0.5, 2.0] if error.errno in _PASSING or getattr(error, "winerror", None) in _HELD else []
 
 
 def _failed(path: Path, error: OSError, size: int | None, advice: str) -> str:
