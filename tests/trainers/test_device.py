@@ -116,3 +116,22 @@ def test_a_network_sees_images_and_kernels_in_the_device_s_layout(kind: str, mon
     kernels = [p for p in task.module.parameters() if p.ndim == 4]
     assert all(tensor.is_contiguous(memory_format=layout) for tensor in [*seen, *kernels])
     assert (layout == torch.channels_last) == (kind != "mps")
+
+
+def test_torch_starts_no_more_threads_than_a_container_s_share_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = 8
+
+    def set_threads(count: int) -> None:
+        nonlocal threads
+        threads = count
+
+    monkeypatch.setattr(engine_module, "usable_cpus", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch, "set_num_threads", set_threads)
+    Engine(RunSettings(device="cpu"))
+    assert threads == 2
+    Engine(RunSettings(device="cpu", threads=5))  # as asked
+    assert threads == 5
+    threads = 1  # as OMP_NUM_THREADS asks
+    Engine(RunSettings(device="cpu"))
+    assert threads == 1

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from twoviews.dataset.decode_workers import usable_cpus
 from twoviews.errors import CheckpointError, SettingsError
 from twoviews.model.batchnorm import join_batchnorm
 from twoviews.model.convolution import speed_up_convolutions
@@ -75,8 +76,10 @@ class Engine:
         if kind == "mps":
             say("warning: twoviews has not been run on Apple's GPUs (mps); compare a short run with --device cpu")
         self.precision = choose_precision(settings.precision, kind)
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        # In a container torch sees every processor of the machine; more threads than its share of time only wait.
+        threads = settings.threads or usable_cpus()
+        if settings.threads or threads < torch.get_num_threads():
+            torch.set_num_threads(threads)
         if kind == "cuda" and local > torch.cuda.device_count():
             raise SettingsError(f"--devices {local}: this machine has {torch.cuda.device_count()} GPUs.")
         names = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
