@@ -124,6 +124,20 @@ def test_a_command_on_a_run_takes_the_run_s_data_and_backbone() -> None:
     assert parsed("features", run, "--data", "sample").data == "sample"
 
 
+@pytest.mark.parametrize(
+    ("device", "backbone"), [("auto", "resnet50"), ("cuda", "resnet50"), ("cpu", "resnet18"), ("mps", "resnet18")]
+)
+def test_a_folder_s_recipe_goes_by_the_device(
+    device: str, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("twoviews.command_line.first_look", lambda found: None)
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"device: {device}\n")
+    for words in (["--device", device], ["--config", str(config)]):
+        assert parsed("study", tmp_path / "photos", *words).backbone == backbone
+
+
 def test_parts_named_one_by_one_have_a_folder_s_recipe(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / "photos" / part / "cat").mkdir(parents=True)

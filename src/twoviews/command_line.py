@@ -88,9 +88,10 @@ def from_values(command: str, settings_name: str, values: dict[str, Any]) -> Any
 
 
 def _settle(settled: Callable[[Callable[[], bool]], Any]) -> Any:
-    """The settings, looked at before torch is loaded, which alone knows whether there is a GPU.
+    """The settings, looked at before torch is loaded, which alone knows whether there is a GPU of NVIDIA's or AMD's.
 
-    A folder's recipe depends on that. What is wrong with either recipe need not wait for the answer.
+    A folder's recipe depends on that, where no other device is asked for. What is wrong with either recipe need not
+    wait for the answer.
     """
     asked = False
 
@@ -116,7 +117,7 @@ def _settle(settled: Callable[[Callable[[], bool]], Any]) -> Any:
 def _has_gpu() -> bool:
     import torch
 
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
+    return torch.cuda.is_available()
 
 
 def _defaults(
@@ -137,7 +138,9 @@ def _defaults(
         data = named.data if under == named.data else data_over(under)
         if is_folder(data, [getattr(named, part) or known.get(part) for part in PARTS]):
             data = "folder"
-        name = getattr(named, "recipe", None) or config.get("recipe") or _recipe(data, has_gpu)
+        device = getattr(named, "device", "auto")
+        device = config.get("device", "auto") if device == "auto" else device
+        name = getattr(named, "recipe", None) or config.get("recipe") or _recipe(data, device, has_gpu)
         recipe = recipes.recipe_settings(name, None if command == "study" else command)
         values = _merge(recipe, inherited)
     values = _merge(values, config)
@@ -147,10 +150,10 @@ def _defaults(
     return {key: value for key, value in values.items() if key in kind.model_fields or key in config}
 
 
-def _recipe(data: str, has_gpu: Callable[[], bool]) -> str:
+def _recipe(data: str, device: str, has_gpu: Callable[[], bool]) -> str:
     if data in recipes.RECIPES and not data.startswith("folder"):
         return data
-    return recipes.recipe_name(data, has_gpu=has_gpu())
+    return recipes.recipe_name(data, has_gpu=device in ("auto", "cuda") and has_gpu())
 
 
 def _run(command: str, named: Any, config: dict[str, Any]) -> Path | None:

@@ -103,7 +103,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "folder-cpu": Recipe(
         command="twoviews study FOLDER",
-        machine="any CPU; the epochs are fitted to half an hour",
+        machine="any CPU, or Apple's GPU; the epochs are fitted to half an hour",
         minutes=30,
         expected="depends on the images",
         settings={"image_size": 64, "backbone": "resnet18", "minutes": 30},
@@ -112,7 +112,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe_name(data: str, *, has_gpu: bool) -> str:
-    """The recipe that goes with DATA."""
+    """The recipe that goes with DATA; ``has_gpu``: one of NVIDIA's or AMD's computes (``cuda``)."""
     if data in RECIPES and not data.startswith("folder"):
         return data
     return "folder" if has_gpu else "folder-cpu"

@@ -92,10 +92,9 @@ def test_what_time_or_tuning_changed_is_told_from_what_was_asked(tmp_path):
     ("asked", "device", "recipe"),
     [
         ("auto", "cuda", "folder"),
-        ("cpu", "cuda", "folder"),
-        ("auto", "mps", "folder"),
+        ("auto", "mps", "folder-cpu"),
         ("auto", "cpu", "folder-cpu"),
-        ("cpu", "cpu", None),  # there may have been a GPU
+        ("cpu", "cpu", "folder-cpu"),
         ("auto", None, None),
     ],
 )

@@ -88,21 +88,18 @@ def default_settings(kind: str = "study") -> dict[str, Any]:
 def recipe_of(run: Run) -> Recipe | None:
     """The recipe that the settings began with; None where the run folder does not tell.
 
-    A named data set has its own. A folder's goes by whether the machine has a GPU: one was used, or none was found
-    (``--device auto`` would have taken it); with ``--device cpu`` there may have been one.
+    A named data set has its own. A folder's goes by the device.
     """
     data, named = run.settings.get("data"), run.settings.get("recipe")
-    device, asked = dig(run.environment, "machine", "device"), run.settings.get("device")
+    device = dig(run.environment, "machine", "device")
     if any(run.settings.get(part) for part in PARTS):
         data = ""  # parts named one by one are a folder's, whatever DATA says
     if isinstance(named, str):
         name = named
     elif not isinstance(data, str):
         return None
-    elif data in RECIPES or device in ("cuda", "mps"):
-        name = recipe_name(data, has_gpu=True)
-    elif device == "cpu" and asked == "auto":
-        name = recipe_name(data, has_gpu=False)
+    elif data in RECIPES or isinstance(device, str):
+        name = recipe_name(data, has_gpu=device == "cuda")
     else:
         return None
     try:
