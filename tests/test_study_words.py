@@ -25,7 +25,7 @@ def test_the_verdict_and_the_page_are_said(tmp_path: Path, capsys: pytest.Captur
     write_json(tmp_path / "results.json", RESULTS)
     say_found(tmp_path, tmp_path / "report.html")
     said = capsys.readouterr().out
-    assert said.startswith("\nPretraining helped: ")
+    assert said.startswith("\nPretraining helped in this run: ")
     assert said.endswith(f"\nreport: {tmp_path / 'report.html'}\n")
 
 
@@ -50,7 +50,7 @@ def test_a_study_that_was_complete_repeats_what_it_found(
     monkeypatch.setattr(module, "_study", lambda *given: worked.append(given))
     assert module.run_study(StudyCommand()) == tmp_path
     assert len(worked) == (not finished)
-    assert ("Pretraining helped: " in capsys.readouterr().out) == finished
+    assert ("Pretraining helped in this run: " in capsys.readouterr().out) == finished
 
 
 def test_one_more_is_shown_rather_than_counted() -> None:

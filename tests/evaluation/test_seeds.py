@@ -13,7 +13,7 @@ from statsmodels.stats.proportion import proportion_confint
 from twoviews.errors import DataError, SettingsError
 from twoviews.evaluation.random_effects import grand_mean, mean_squares
 from twoviews.evaluation.seeds import difference_over_seeds, mean_over_seeds, over_folds
-from twoviews.evaluation.significance import paired_bootstrap
+from twoviews.evaluation.significance import mcnemar_exact, paired_bootstrap
 
 
 def drawn(seeds, images, spread_seeds=0.05, spread_images=0.3, seed=0):
@@ -134,6 +134,16 @@ def test_models_that_never_differ_may_still_differ_on_other_images():
     mean = mean_over_seeds(right)
     assert (mean.low, mean.high) == pytest.approx(tuple(binomtest(60, 60).proportion_ci(0.95, method="exact")))
     assert (mean_over_seeds(~right).low, mean_over_seeds(~right).high) == pytest.approx((0.0, 1 - mean.low))
+
+
+@pytest.mark.parametrize(("images", "can_be_found"), [(1, False), (3, False), (5, False), (6, True)])
+def test_nothing_is_detectable_where_the_exact_test_could_never_reach_the_level(images, can_be_found):
+    """Five images that all favour one model have p = 0.0625: the verdict could not follow, whatever the difference."""
+    a = np.ones((1, images), dtype=bool)
+    b = np.zeros_like(a)
+    b[0, 0] = images > 1
+    assert (mcnemar_exact(a[0], ~a[0]) < 0.05) is can_be_found
+    assert (difference_over_seeds(a, b).detectable < 100) is can_be_found
 
 
 def test_one_image_says_nothing_about_others():

@@ -59,7 +59,7 @@ def test_page_holds_every_part(html):
     for part in ("models", "curves", "confusion", "classes", "features", "views", "data", "again"):
         assert f'<section id="{part}">' in html
     text = page.text
-    assert text.index("Pretraining helped:") < text.index("All models on the test images")
+    assert text.index("Pretraining helped in this run:") < text.index("All models on the test images")
     for said in (
         "59.7%",
         "57.6 – 61.8",

@@ -31,7 +31,7 @@ def said(**numbers):
 def test_helped():
     assert said(points=6.4, ci95=[4.6, 8.2], p=0.0000004) == (
         "helped",
-        "Pretraining helped: for this pair of models, test accuracy is 6.4 percentage points higher with"
+        "Pretraining helped in this run: for this pair of models, test accuracy is 6.4 percentage points higher with"
         " SimCLR pretraining than without (95% interval +4.6 to +8.2; McNemar p < 0.001; 2,000 test images).",
     )
 
@@ -39,7 +39,7 @@ def test_helped():
 def test_hurt():
     assert said(points=-3.1, ci95=[-4.9, -1.3], p=0.0021) == (
         "hurt",
-        "Pretraining hurt: for this pair of models, test accuracy is 3.1 percentage points lower with SimCLR"
+        "Pretraining hurt in this run: for this pair of models, test accuracy is 3.1 percentage points lower with SimCLR"
         " pretraining than without (95% interval −4.9 to −1.3; McNemar p = 0.002; 2,000 test images).",
     )
 
@@ -78,6 +78,63 @@ def test_a_small_bound_is_never_printed_as_zero():
     assert "95% interval +0.04 to +3.10" in said(points=1.57, ci95=[0.04, 3.1], p=0.04)[1]
 
 
+def test_a_narrow_interval_is_not_printed_as_no_width():
+    text = said(points=0.1, ci95=[0.051, 0.149], p=0.0001, images=100_000)[1]
+    assert "is 0.10 percentage points higher" in text
+    assert "95% interval +0.05 to +0.15" in text
+
+
+def test_an_end_at_zero_is_neither_lost_nor_gained():
+    assert "from none at all to 10.0 points gained fits" in said(points=3.3, ci95=[0.0, 10.0], p=1.0, images=30)[1]
+
+
+def test_only_several_seeds_say_it_of_pretraining_as_such():
+    of_one = said(points=2.0, ci95=[0.8, 3.2], p=0.01)[1]
+    of_three = said(points=2.0, ci95=[0.8, 3.2], p=0.01, seeds=(0, 1, 2))[1]
+    assert of_one.startswith("Pretraining helped in this run: ")
+    assert of_three.startswith("Pretraining helped: ")
+
+
+HURT, UNCLEAR, HELPED = (-4.0, [-6.0, -2.0], 0.001), (0.5, [-1.5, 2.5], 0.6), (4.0, [2.0, 6.0], 0.001)
+
+
+def probed(finetuned, probe):
+    """The verdict where fine-tuning and the linear probe have these points, interval and p against the baseline."""
+    found = results(*finetuned)
+    points, ci95, p = probe
+    found["comparison"]["linear_probe_minus_supervised"] = {"points": points, "ci95": ci95, "mcnemar_p": p}
+    return verdict(found)
+
+
+@pytest.mark.parametrize(("finetuned", "kind"), [(HURT, "hurt"), (UNCLEAR, "unclear")])
+def test_a_probe_that_beats_the_baseline_is_said_where_fine_tuning_does_not(finetuned, kind):
+    """The frozen features are pretraining's too: "hurt" alone would be wrong of it."""
+    answer = probed(finetuned, HELPED)
+    assert answer.kind == kind
+    assert answer.lead == "Pretraining shows in the linear probe, not in fine-tuning"
+    assert answer.sentence.startswith("after fine-tuning, for this pair of models, test accuracy is ")
+    assert answer.sentence.endswith(
+        "; the linear probe, on the same pretrained features left as they are, is 4.0 points above the baseline"
+        " (95% interval +2.0 to +6.0)."
+    )
+    assert "neither interval is widened for there being two" in answer.detail
+
+
+def test_a_probe_changes_nothing_where_it_is_no_clearer_than_fine_tuning():
+    assert probed(HELPED, HELPED) == verdict(results(*HELPED))
+    assert probed(HELPED, HURT) == verdict(results(*HELPED))
+    for finetuned in (HURT, UNCLEAR):
+        assert probed(finetuned, UNCLEAR) == verdict(results(*finetuned))
+    for probe in ((4.0, None, 0.001), (None, [2.0, 6.0], 0.001), (4.0, [2.0, 6.0], 0.2)):
+        assert probed(HURT, probe) == verdict(results(*HURT))
+
+
+def test_a_probe_that_loses_too_is_said():
+    answer = probed(HURT, HURT)
+    assert answer.lead == "Pretraining hurt in this run"
+    assert "is 4.0 points below the baseline (95% interval −6.0 to −2.0)." in answer.detail
+
+
 def test_without_interval_and_p_no_claim_is_made():
     answer = verdict(results(top1=(0.60, 0.65)))
     assert answer.kind == "untested"
@@ -105,6 +162,8 @@ def test_what_could_have_been_seen():
     assert detail(seeds=(0, 1, 2), detectable=0.04).endswith(
         "A true difference of 0.04 points would have been found in four of five such studies of 3 seeds."
     )
+    nothing = "No difference, however large, would have been found in four of five such studies of one pair of models."
+    assert detail(detectable=100.0).endswith(nothing)
     unclear = detail(detectable=1.9, ci95=[-1.0, 5.0])
     assert "1.9 points would have been found" in unclear
     assert unclear.endswith("More test images, or more seeds, would show smaller differences.")

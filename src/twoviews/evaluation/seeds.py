@@ -47,7 +47,8 @@ class Difference:
         low, high: the interval's ends, in [−100, 100].
         method: of the interval, in a sentence.
         degrees_of_freedom: of the t interval; None for one seed.
-        detectable: smallest true difference that a test at this level would find in 80 % of such studies.
+        detectable: smallest true difference that a test at this level would find in 80 % of such studies; 100 where none
+            would be.
         mcnemar_p: of the first seed's pair.
         mcnemar_p_per_seed: (S,).
     """
@@ -158,6 +159,8 @@ def difference_over_seeds(
     if method in (ONE_IMAGE, ALL_EQUAL):
         error = max(points - low, high - points) / float(norm.ppf((1 + level) / 2))
     p = tuple(mcnemar_exact(*pair) for pair in zip(a, b, strict=True))
+    # With one seed McNemar's test must agree, and it can't where even images that all favour one model are too few.
+    can_be_found = seeds > 1 or 2 * 0.5**images < 1 - level
     return Difference(
         points=points,
         std=_std(per_seed),
@@ -166,7 +169,7 @@ def difference_over_seeds(
         high=min(high, 100.0),
         method=method,
         degrees_of_freedom=df,
-        detectable=min(_detectable(df, level) * error, 100.0),
+        detectable=min(_detectable(df, level) * error, 100.0) if can_be_found else 100.0,
         mcnemar_p=p[0],
         mcnemar_p_per_seed=p,
     )

@@ -38,6 +38,7 @@ from twoviews.report.words import (
     MODEL_FOLDERS,
     count,
     dig,
+    digits_for,
     duration,
     items,
     model_name,
@@ -46,6 +47,7 @@ from twoviews.report.words import (
     percent,
     percent_range,
     signed,
+    signed_range,
 )
 
 
@@ -186,10 +188,10 @@ def _tiles(run: Run) -> list[dict[str, str]]:
             range_ = percent_range(dig(row, "ci95"))
             tiles.append({"name": model_name(model), "value": percent(dig(row, "test_top1")), "range": f"{range_}%"})
     comparison = dig(run.results, "comparison", "finetuned_minus_supervised")
-    ends = pair(dig(comparison, "ci95")) or (None, None)
-    if number(dig(comparison, "points")) is not None:
-        range_ = " to ".join(signed(end) for end in ends)
-        difference = {"name": "Difference, points", "value": signed(dig(comparison, "points")), "range": range_}
+    points, ends = number(dig(comparison, "points")), pair(dig(comparison, "ci95"))
+    if points is not None:
+        shown = signed(points, digits_for([points, *(ends or ())]))
+        difference = {"name": "Difference, points", "value": shown, "range": signed_range(ends)}
         tiles.insert(2, difference)
     return tiles
 

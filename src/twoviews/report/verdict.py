@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twoviews.report.words import COMPARED, count, dig, items, joined, number, p_value, pair, signed
+from twoviews.report.words import (
+    COMPARED,
+    count,
+    digits_for,
+    dig,
+    items,
+    joined,
+    number,
+    p_value,
+    pair,
+    signed,
+    signed_range,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ _LEADS = {
     "split": "Too close to call",
     "untested": "A difference without a test",
 }
+_PROBE_LEAD = "Pretraining shows in the linear probe, not in fine-tuning"
 
 
 def verdict(results: Mapping[str, Any]) -> Verdict | None:
@@ -54,9 +67,9 @@ def verdict(results: Mapping[str, Any]) -> Verdict | None:
     seeds = max(len(items(results.get("seeds"))), 1)
     interval, p = pair(dig(comparison, "ci95")), number(dig(comparison, "mcnemar_p"))
     kind = _kind(points, interval, p, seeds)
-    # One digit, unless it would print a bound or a difference that isn't zero as zero.
-    values = [points, *(interval or ())]
-    digits = 2 if any(value and abs(value) < 0.05 for value in values) else 1
+    probe = _probe(results, seeds) if kind in ("hurt", "unclear", "split") else None
+    is_probe_ahead = probe is not None and probe.kind == "helped"
+    digits = digits_for([points, *(interval or ())])
 
     scope = "for this pair of models, test accuracy" if seeds == 1 else f"over {seeds} seeds, mean test accuracy"
     if points == 0:
@@ -65,6 +78,8 @@ def verdict(results: Mapping[str, Any]) -> Verdict | None:
         side = "higher" if points > 0 else "lower"
         size = f"{abs(points):.{digits}f} percentage points"
         change = f"{scope} is {size} {side} with SimCLR pretraining than without"
+    if is_probe_ahead:
+        change = f"after fine-tuning, {change}"
     facts = []
     if interval is not None:
         facts.append(f"95% interval {signed(interval[0], digits)} to {signed(interval[1], digits)}")
@@ -76,11 +91,37 @@ def verdict(results: Mapping[str, Any]) -> Verdict | None:
     if kind == "unclear" and interval is not None:
         low, high = (_shift(end, digits) for end in interval)
         sentence += f"; anything from {low} to {high} fits these results"
+    if probe is not None and is_probe_ahead:
+        sentence += f"; the linear probe, on the same pretrained features left as they are, is {probe.says}"
     kind_said = "unclear" if kind == "split" else kind
-    return Verdict(kind_said, _LEADS[kind], sentence + ".", _detail(kind, seeds, results, comparison))
+    lead = _PROBE_LEAD if is_probe_ahead else _LEADS[kind]
+    if seeds == 1 and lead in (_LEADS["helped"], _LEADS["hurt"]):
+        lead += " in this run"  # another seed could say otherwise, and the interval doesn't count that
+    return Verdict(kind_said, lead, sentence + ".", _detail(kind, seeds, results, comparison, probe))
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """How the linear probe stands to the baseline: kind as in `_kind`, and its difference in words."""
+
+    kind: str
+    says: str
+
+
+def _probe(results: Mapping[str, Any], seeds: int) -> _Probe | None:
+    """What frozen features say of pretraining where fine-tuning says nothing good; None where that wasn't compared."""
+    found = dig(results, "comparison", "linear_probe_minus_supervised")
+    points, interval = number(dig(found, "points")), pair(dig(found, "ci95"))
+    if points is None or interval is None:
+        return None
+    side = "above" if points > 0 else "below"
+    says = f"{abs(points):.1f} points {side} the baseline (95% interval {signed_range(interval)})"
+    return _Probe(_kind(points, interval, number(dig(found, "mcnemar_p")), seeds), says)
 
 
 def _shift(value: float, digits: int) -> str:
+    if not value:
+        return "none at all"
     return f"{abs(value):.{digits}f} points {'lost' if value < 0 else 'gained'}"
 
 
@@ -91,8 +132,14 @@ def _tests(comparison: Mapping[str, Any], p: float | None, seeds: int) -> list[s
     return [] if p is None else [f"McNemar {p_value(p)}"]
 
 
-def _detail(kind: str, seeds: int, results: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
+def _detail(
+    kind: str, seeds: int, results: Mapping[str, Any], comparison: Mapping[str, Any], probe: _Probe | None
+) -> str:
     parts = []
+    if probe is not None and probe.kind == "helped":
+        parts.append("The linear probe is a second comparison; neither interval is widened for there being two.")
+    if probe is not None and kind == probe.kind == "hurt":
+        parts.append(f"The linear probe, on the pretrained features left as they are, is {probe.says}.")
     if kind == "split":
         parts.append("The interval and McNemar's test fall on different sides of the 5% line.")
     if kind == "untested":
@@ -137,6 +184,8 @@ def detectable_says(comparison: Any, seeds: int) -> str:
     found = number(dig(comparison, "detectable"))
     if found is None or found <= 0:
         return ""
-    size = f"{found:.{2 if found < 0.05 else 1}f} points"
     what = "of one pair of models" if seeds == 1 else f"of {seeds} seeds"
+    if found >= 100:
+        return f"No difference, however large, would have been found in four of five such studies {what}."
+    size = f"{found:.{digits_for([found])}f} points"
     return f"A true difference of {size} would have been found in four of five such studies {what}."

@@ -91,9 +91,14 @@ def pair(value: Any) -> tuple[float, float] | None:
 
 
 def percent(value: Any, digits: int = 1) -> str:
-    """A fraction as percent: 0.614 → 61.4%."""
+    """A fraction as percent: 0.614 → 61.4%; up to two digits more where all or none would be said of nearly all or none."""
     found = number(value)
-    return NONE if found is None else f"{100 * found:.{digits}f}%"
+    if found is None:
+        return NONE
+    texts = [f"{100 * found:.{more}f}%" for more in range(digits, digits + 3)]
+    if found in (0.0, 1.0):
+        return texts[0]
+    return next((text for text in texts if float(text[:-1]) not in (0.0, 100.0)), texts[0])
 
 
 def with_deviation(row: Any) -> str:
@@ -102,13 +107,16 @@ def with_deviation(row: Any) -> str:
     return percent(dig(row, "test_top1")) + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
+def digits_for(values: Sequence[float]) -> int:
+    """Digits after the point: one; two where that would print one that isn't zero as zero, or an interval as no width."""
+    is_narrow = len(values) > 1 and max(values) - min(values) < 1
+    return 2 if is_narrow or any(value and abs(value) < 0.05 for value in values) else 1
+
+
 def signed_range(value: Any) -> str:
-    """An interval of differences: +4.6 to +8.2; two digits where one would print an end that isn't zero as zero."""
+    """An interval of differences: +4.6 to +8.2; +0.05 to +0.15."""
     ends = pair(value)
-    if ends is None:
-        return NONE
-    digits = 2 if any(end and abs(end) < 0.05 for end in ends) else 1
-    return " to ".join(signed(end, digits) for end in ends)
+    return NONE if ends is None else " to ".join(signed(end, digits_for(ends)) for end in ends)
 
 
 def percent_range(value: Any) -> str:

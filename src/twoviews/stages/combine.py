@@ -40,12 +40,17 @@ def combined(folders: Sequence[Path], seed: int, repeats: str = "seeds") -> dict
 def comparison(
     correct: Sequence[Mapping[str, npt.NDArray[np.bool_]]], seed: int, repeats: str = "seeds"
 ) -> dict[str, Any]:
-    """Fine-tuned minus baseline, of every seed's correctness by model; empty where one of the two is missing."""
-    if not {"supervised", "finetuned"} <= set(correct[0]):
+    """Fine-tuned and linear probe, each minus the baseline, of every seed's correctness by model; those that are there."""
+    if "supervised" not in correct[0]:
         return {}
-    after, before = (_stacked(correct, model) for model in ("finetuned", "supervised"))
-    difference = difference_over_seeds(after, before, seed=seed, repeats=repeats)
-    return {"finetuned_minus_supervised": difference.as_record()}
+    baseline = _stacked(correct, "supervised")
+    return {
+        f"{model}_minus_supervised": difference_over_seeds(
+            _stacked(correct, model), baseline, seed=seed, repeats=repeats
+        ).as_record()
+        for model in ("finetuned", "linear_probe")
+        if model in correct[0]
+    }
 
 
 def by_class(names: Sequence[str], counts: npt.NDArray[np.int64]) -> list[dict[str, Any]]:

@@ -1,0 +1,38 @@
+"""Numbers as the page writes them never say more than they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from twoviews.report.words import percent, signed_range
+
+
+@pytest.mark.parametrize(
+    ("fraction", "digits", "text"),
+    [
+        (0.614, 1, "61.4%"),
+        (1.0, 1, "100.0%"),
+        (0.0, 0, "0%"),
+        (0.9996, 1, "99.96%"),  # 4 of 10,000 are wrong
+        (0.996, 0, "99.6%"),
+        (0.0004, 1, "0.04%"),
+        (1e-9, 1, "0.0%"),
+        (1 - 1e-9, 0, "100%"),
+    ],
+)
+def test_nearly_all_is_not_all(fraction, digits, text):
+    assert percent(fraction, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ([4.6, 8.2], "+4.6 to +8.2"),
+        ([0.051, 0.149], "+0.05 to +0.15"),
+        ([-0.04, 3.0], "−0.04 to +3.00"),
+        ([-0.18, 0.18], "−0.18 to +0.18"),
+        (None, "–"),
+    ],
+)
+def test_a_narrow_interval_keeps_its_width(ends, text):
+    assert signed_range(ends) == text
