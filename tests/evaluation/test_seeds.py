@@ -136,6 +136,19 @@ def test_models_that_never_differ_may_still_differ_on_other_images():
     assert (mean_over_seeds(~right).low, mean_over_seeds(~right).high) == pytest.approx((0.0, 1 - mean.low))
 
 
+def test_few_images_that_all_favour_one_model_do_not_rule_the_other_out():
+    a, b = np.ones((1, 60), dtype=bool), np.ones((1, 60), dtype=bool)
+    b[0, :2] = False
+    found, swapped = difference_over_seeds(a, b), difference_over_seeds(b, a)
+    upper = 100 * binomtest(0, 60).proportion_ci(0.95, method="exact").high
+    assert paired_bootstrap(a[0], b[0])[1] == 0.0
+    assert found.low == pytest.approx(-upper)
+    assert found.high == paired_bootstrap(a[0], b[0])[2]
+    assert (swapped.low, swapped.high) == pytest.approx((-found.high, -found.low))
+    b[0, :12] = False
+    assert difference_over_seeds(a, b).low == paired_bootstrap(a[0], b[0])[1] > 0  # twelve do
+
+
 @pytest.mark.parametrize(("images", "can_be_found"), [(1, False), (3, False), (5, False), (6, True)])
 def test_nothing_is_detectable_where_the_exact_test_could_never_reach_the_level(images, can_be_found):
     """Five images that all favour one model have p = 0.0625: the verdict could not follow, whatever the difference."""

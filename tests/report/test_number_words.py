@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twoviews.report.words import percent, signed_range
+from twoviews.report.words import p_value, percent, signed_range
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,7 @@ def test_nearly_all_is_not_all(fraction, digits, text):
 )
 def test_a_narrow_interval_keeps_its_width(ends, text):
     assert signed_range(ends) == text
+
+
+def test_a_p_below_the_level_is_not_printed_as_the_level():
+    assert [p_value(p) for p in (0.0492, 0.0499, 0.05, 0.0502)] == ["p = 0.049", "p < 0.05", "p = 0.050", "p = 0.050"]

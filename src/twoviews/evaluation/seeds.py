@@ -32,6 +32,7 @@ POWER = 0.8
 ONE_PAIR = f"paired bootstrap over test images, {DEFAULT_RESAMPLES:,} resamples, for this pair of models"
 ONE_MODEL = "Wilson, over test images, for this model"
 RANDOM_EFFECTS = "t interval from a {repeats} × test images random-effects variance (Satterthwaite)"
+ONE_SIDED = ONE_PAIR + "; exact binomial limit to the side that no image favoured"
 ALL_EQUAL = "exact binomial limit on test images that differ, for none did"
 ONE_IMAGE = "whole range: one test image says nothing about others"
 
@@ -47,8 +48,8 @@ class Difference:
         low, high: the interval's ends, in [−100, 100].
         method: of the interval, in a sentence.
         degrees_of_freedom: of the t interval; None for one seed.
-        detectable: smallest true difference that a test at this level would find in 80 % of such studies; 100 where none
-            would be.
+        detectable: smallest true difference that a test at this level would find in 80 % of such studies; 100 where it
+            would find none.
         mcnemar_p: of the first seed's pair.
         mcnemar_p_per_seed: (S,).
     """
@@ -152,6 +153,11 @@ def difference_over_seeds(
         _, low, high = paired_bootstrap(a[0], b[0], seed=seed, level=level)
         error = float(differences.std(ddof=1)) / images**0.5 if images > 1 else 0.0
         method = ONE_PAIR
+        if points and (low == 0 or high == 0) and bool(np.all(differences * points >= 0)):
+            # Resampling draws only what was seen: a few images that all favour one model would rule out the other.
+            unseen = _none_differ(0.0, -100.0, 100.0, images, level)
+            low, high = (unseen[0], high) if points > 0 else (low, unseen[1])
+            method = ONE_SIDED
     if images == 1:
         low, high, method = -100.0, 100.0, ONE_IMAGE
     elif bool(np.all(differences == differences[0, 0])):

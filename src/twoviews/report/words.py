@@ -91,7 +91,7 @@ def pair(value: Any) -> tuple[float, float] | None:
 
 
 def percent(value: Any, digits: int = 1) -> str:
-    """A fraction as percent: 0.614 → 61.4%; up to two digits more where all or none would be said of nearly all or none."""
+    """A fraction as percent: 0.614 → 61.4%; with up to two digits more where nearly all would be written as all."""
     found = number(value)
     if found is None:
         return NONE
@@ -101,6 +101,12 @@ def percent(value: Any, digits: int = 1) -> str:
     return next((text for text in texts if float(text[:-1]) not in (0.0, 100.0)), texts[0])
 
 
+def balanced_differs(row: Any) -> bool:
+    """Whether a model's balanced accuracy is another figure than its accuracy, as it is where classes are uneven."""
+    balanced, top1 = number(dig(row, "balanced_accuracy")), number(dig(row, "test_top1"))
+    return balanced is not None and top1 is not None and abs(balanced - top1) > 1e-9
+
+
 def with_deviation(row: Any) -> str:
     """A model's test accuracy with its standard deviation, where it has one: 61.4% ± 0.8."""
     spread = number(dig(row, "std"))
@@ -108,7 +114,7 @@ def with_deviation(row: Any) -> str:
 
 
 def digits_for(values: Sequence[float]) -> int:
-    """Digits after the point: one; two where that would print one that isn't zero as zero, or an interval as no width."""
+    """Digits after the point: one; two where one would write as zero what isn't, or two ends as equal that differ."""
     is_narrow = len(values) > 1 and max(values) - min(values) < 1
     return 2 if is_narrow or any(value and abs(value) < 0.05 for value in values) else 1
 
@@ -152,6 +158,8 @@ def p_value(value: Any) -> str:
     found = number(value)
     if found is None:
         return f"p {NONE}"
+    if 0.0495 <= found < 0.05:
+        return "p < 0.05"  # three digits would write it as the level that it is below
     return "p < 0.001" if found < 0.001 else f"p = {found:.3f}" if found < 0.1 else f"p = {found:.2f}"
 
 
