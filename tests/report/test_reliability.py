@@ -83,6 +83,27 @@ def test_the_interval_of_over_confidence_holds_the_truth(random):
     assert 87 <= held <= 99  # 95 expected, standard deviation 2.2
 
 
+def test_few_images_that_are_all_right_are_no_proof_of_under_confidence(random):
+    """20 of 20 right at 90 %: a calibrated model does that in 12 % of cases."""
+    confidence = random.uniform(0.88, 0.92, 20)
+    low, high = reliability(confidence, np.ones(20, dtype=bool), draws=1).gap_interval
+    assert -1 < low < -0.1 < 0 < high
+    mirrored = reliability(1 - confidence, np.zeros(20, dtype=bool), draws=1).gap_interval
+    assert mirrored == pytest.approx((-high, -low))
+    low, high = reliability(np.full(2000, 0.9), np.ones(2000, dtype=bool), draws=1).gap_interval
+    assert low < -0.1 < high < -0.09  # many images are
+
+
+@pytest.mark.parametrize(("images", "around"), [(10, 0.9), (30, 0.95), (100, 0.97), (1000, 0.6)])
+def test_the_interval_of_over_confidence_holds_zero_for_a_calibrated_model(random, images, around):
+    held = 0
+    for _ in range(150):
+        confidence = random.uniform(2 * around - 1, 1, images)
+        low, high = reliability(confidence, random.random(images) < confidence, draws=1).gap_interval
+        held += low <= 0 <= high
+    assert held >= 136  # 142 expected, standard deviation 2.7
+
+
 def test_groups_of_nearly_equal_confidences_draw_what_single_draws_would(random):
     confidence, correct = drawn(random, 400)
     one = reliability(confidence, correct, draws=2000)

@@ -94,9 +94,7 @@ def reliability(confidence: Confidence, correct: Correct, draws: int = DRAWS, se
     n = len(confidence)
     if not n:
         return None
-    over = confidence - correct
-    half = _Z * float(over.std(ddof=1)) / n**0.5 if n > 1 else 1.0
-    gap = float(over.mean())
+    gap = float((confidence - correct).mean())
     bins = equal_width(confidence, correct)
     by_chance = _errors_by_chance(confidence, draws, seed)
     return Reliability(
@@ -104,13 +102,27 @@ def reliability(confidence: Confidence, correct: Correct, draws: int = DRAWS, se
         confidence=float(confidence.mean()),
         accuracy=float(correct.mean()),
         gap=gap,
-        gap_interval=(max(gap - half, -1.0), min(gap + half, 1.0)),
+        gap_interval=_gap_interval(confidence, correct),
         bins=bins,
         error=bins.error,
         chance=float(by_chance.mean()),
         chance_high=float(np.quantile(by_chance, 0.95)),
         equal_mass_error=equal_mass(confidence, correct).error,
     )
+
+
+def _gap_interval(confidence: Confidence, correct: Correct) -> tuple[float, float]:
+    """95 % interval of confidence minus accuracy over images, with two right and two wrong answers added.
+
+    Where all answers are right, or all wrong, they seem not to scatter, and the plain interval shrinks to what the
+    confidence scatters. Agresti and Coull (1998) add these four for a share; here they have the mean confidence.
+    """
+    if len(confidence) < 2:
+        return -1.0, 1.0
+    over = np.append(confidence - correct, confidence.mean() - np.array([0, 0, 1, 1]))
+    half = _Z * float(over.std()) / len(over) ** 0.5
+    middle = float(over.mean())
+    return max(middle - half, -1.0), min(middle + half, 1.0)
 
 
 def equal_width(confidence: Confidence, correct: Correct, bins: int = BINS) -> Bins:
