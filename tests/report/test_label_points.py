@@ -82,6 +82,10 @@ START = "With 100 labels a class the baseline reaches 54.2%, the mean of 3 seeds
             " No interval could be given: these results rule out neither fewer labels nor more.",
         ),
         (
+            read_off(same=None, bound="none", ci95=(1000.0, None)),
+            "reaches this with no number tried, 100 labels a class at most: no saving shows here.",
+        ),
+        (
             read_off(same=1000.0, ci95=(600.0, None)),
             "reaches this with about 100 labels a class (95% interval 60 or more): no saving shows here.",
         ),
@@ -95,8 +99,9 @@ def test_one_seed_says_so():
     text = savings_says(results(read_off(ci95=None), seeds=1))
     assert text == (
         "With 100 labels a class the baseline reaches 54.2%; the fine-tuned model reaches this with about 31 labels a"
-        " class: pretraining saves about 69% of the labels. This is one seed: another draw of the labels and another"
-        " training would give another number."
+        " class: pretraining saves about 69% of the labels. No interval could be given: these results rule out neither"
+        " fewer labels nor more. This is one seed: another draw of the labels and another training would give another"
+        " number."
     )
 
 

@@ -63,7 +63,8 @@ class Savings:
             None if it never does.
         bound: "at most" if the fine-tuned model is as good with the fewest labels tried, "none" if with none, or None.
         saved: share of the labels, 1 − same_accuracy_labels / labels; None if there is none.
-        low, high: interval of ``same_accuracy_labels``; None where it is open, beyond the measured curve.
+        low, high: interval of ``same_accuracy_labels``; None where it is open, beyond the measured curve. Where all
+            that were tried are ruled out as too few, ``low`` is the most of them and ``high`` None.
         per_point: the same for the baseline with fewer labels, in rising order.
     """
 
@@ -175,8 +176,10 @@ def _interval(target: Doubles, labels: Doubles, curve: Doubles, level: float) ->
         highs.append(found.mean + found.half_width)
     x, low, high = np.concatenate(logs), np.concatenate(lows), np.concatenate(highs)
     enough, too_many = high >= 0, low > 0
-    first = int(np.argmax(enough)) if enough.any() else None
-    start = None if first in (None, 0) else float(np.exp(_crossing(x, high, first - 1)))
+    if not enough.any():
+        return float(labels[-1]), None  # even the most labels tried are too few
+    first = int(np.argmax(enough))
+    start = None if first == 0 else float(np.exp(_crossing(x, high, first - 1)))
     if not too_many[-1]:
         return start, None
     if too_many.all():

@@ -174,7 +174,8 @@ def protocol_says(results: Mapping[str, Any]) -> str:
     text = f"{whose} (Coates, Ng and Lee, AISTATS 2011): {what}." if whose else f"{what[0].upper()}{what[1:]}."
     labelled = [number(dig(results, "data", "counts", part)) or 0 for part in ("train", "val")]
     if len(folds) > 1 and 0 < sum(labelled) < sum(fold.labels or 0 for fold in folds):
-        text += " The folds share images, so they differ less than sets of labels drawn apart would."
+        text += " The folds share images, so they differ less than sets of labels drawn apart would, and the intervals"
+        text += " are narrower than those of such sets."
     return text
 
 

@@ -10,6 +10,7 @@ from twoviews.files import read_json
 from twoviews.report.verdict import verdict
 from twoviews.settings import StudyCommand
 from twoviews.stages.study_layout import Layout
+from twoviews.stages.tasks import SELECT_FROM
 from twoviews.trainers.progress import say
 
 
@@ -28,10 +29,12 @@ def protocol(settings: StudyCommand, plan: Layout, rule: str) -> str:
         f"{labels:,} labelled images, {counts['val']:,} of them held out for validation; pretraining on "
         f"{counts['unlabeled']:,} images without labels; {copies}.",
         f"Baseline and fine-tuned model: {settings.backbone}, trained on the same {counts['train']:,} images for "
-        f"{settings.supervised.epochs} and {settings.finetune.epochs} epochs.",
+        f"{settings.supervised.epochs} and {settings.finetune.epochs} epochs; {_epoch(counts['val'])}.",
     ]
     if settings.tune:
         sentences.append(f"Both recipes were tuned with the same budget. {rule}")
+        if len(plan.all) > 1:
+            sentences.append("They were chosen with all labels of the first seed and serve every comparison.")
     if len(plan.mains) > 1:
         sentences.append(_seeds(settings, plan))
     if plan.budgets:
@@ -46,6 +49,12 @@ def protocol(settings: StudyCommand, plan: Layout, rule: str) -> str:
             "nothing."
         )
     return " ".join([*sentences, "Test labels chose nothing: they were opened by the test stages alone."])
+
+
+def _epoch(val: int) -> str:
+    if val < SELECT_FROM:
+        return "the last epoch is the model"
+    return "the epoch with the highest validation accuracy is the model, so that its validation accuracy is too high"
 
 
 def say_found(path: Path, page: Path) -> None:

@@ -144,10 +144,10 @@ def savings_says(results: Mapping[str, Any]) -> str:
     mean = f", the mean of {seeds} seeds" if seeds > 1 else ""
     text = f"With {all_of_them} {what} the baseline reaches {percent(found.top1)}{mean}; the fine-tuned model "
     text += _reached(found, factor, what, amount(points[-1].labels / factor))
+    if found.ci95 == (None, None):
+        text += " No interval could be given: these results rule out neither fewer labels nor more."
     if seeds <= 1:
         text += " This is one seed: another draw of the labels and another training would give another number."
-    elif found.ci95 == (None, None):
-        text += " No interval could be given: these results rule out neither fewer labels nor more."
     return text
 
 

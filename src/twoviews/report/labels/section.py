@@ -76,6 +76,8 @@ def _table(points: Sequence[LabelPoint]) -> Table:
         excludes = NONE if point.sign is None else "yes" if point.sign else "no"
         rows.append([*cells, signed(point.points), signed_range(point.ci95), excludes])
     caption = "Validation images are among the labels. The difference is fine-tuned minus baseline, on the same images."
+    if any(point.sign is not None for point in points):
+        caption += " Each interval stands by itself: of 20 points without a difference one excludes zero by chance."
     if any(one.std is not None for point in points for one in point.models.values()):
         caption += " ± is the standard deviation over the seeds."
     return Table(header, rows, caption)
