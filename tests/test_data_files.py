@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from twoviews.dataset.images import ImageSet, Skipped, Source
@@ -75,6 +76,18 @@ def test_lists_hold_everything_and_the_sheet_a_few_pairs(tmp_path: Path) -> None
         assert np.array_equal(left, right) == (leak.kind == "exact")
     results = data_results(splits, keep_leaks=False, drop_near=False)
     assert [results[k] for k in ("leaks_removed", "near_copies", "near_copies_removed", "skipped")] == [15, 20, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "stayed"), [({}, 20), ({"drop_near": True}, 0), ({"keep_leaks": True}, 35)], ids=["", "near", "keep"]
+)
+def test_copies_of_test_images_that_pretraining_sees_are_counted(flags: dict[str, bool], stayed: int) -> None:
+    splits = with_copies(a_source(), exact=15, near=20)
+    assert {(leak.split, leak.copy_of_split) for leak in splits.leaks} == {("unlabeled", "test")}
+    found = data_results(splits, **({"keep_leaks": False, "drop_near": False} | flags))
+    assert found["test_copies_pretrained_on"] == stayed
+    elsewhere = replace(splits, leaks=[replace(leak, split="train") for leak in splits.leaks])
+    assert data_results(elsewhere, keep_leaks=True, drop_near=False)["test_copies_pretrained_on"] == 0
 
 
 def test_large_pictures_are_made_small(tmp_path: Path) -> None:

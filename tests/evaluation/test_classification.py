@@ -33,9 +33,7 @@ def test_everything_is_scikit_learns(case):
     np.testing.assert_array_equal(counts, metrics.confusion_matrix(labels, predictions, labels=range(5)))
     expected = metrics.precision_recall_fscore_support(labels, predictions, labels=range(5), zero_division=0.0)
     np.testing.assert_allclose(np.array(per_class_scores(counts)), np.array(expected).T)
-    assert macro_f1(counts) == pytest.approx(
-        metrics.f1_score(labels, predictions, labels=range(5), average="macro", zero_division=0.0)
-    )
+    assert macro_f1(counts) == pytest.approx(metrics.f1_score(labels, predictions, average="macro", zero_division=0.0))
     assert top1(labels, predictions) == pytest.approx(metrics.accuracy_score(labels, predictions))
     assert top1(labels, predictions) == pytest.approx(np.trace(counts) / 300)
     present = labels != -1
@@ -49,6 +47,14 @@ def test_rows_are_true_classes():
     counts = confusion_counts(np.array([0, 0, 1]), np.array([1, 1, 2]), 3)
     assert counts.tolist() == [[0, 2, 0], [0, 0, 1], [0, 0, 0]]
     assert confusion_rates(counts).tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
+
+
+def test_a_class_that_is_nowhere_lowers_no_score():
+    """An empty class folder of the test part; scikit-learn leaves such a class out too."""
+    labels = np.array([0, 0, 1, 1])
+    counts = confusion_counts(labels, labels, 3)
+    assert macro_f1(counts) == balanced_accuracy(counts) == 1.0
+    assert macro_f1(np.zeros((3, 3), dtype=np.int64)) == 0.0
 
 
 def test_rates_are_fractions_of_the_true_class(case):

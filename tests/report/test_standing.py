@@ -109,6 +109,9 @@ def test_an_interval_below_guessing_is_no_better_and_one_above_it_is():
     assert "Neither the baseline" in standing(results(below | {"sgd_probe": (0.6, [0.5, 0.7])})).guessing
     above = {"supervised": (0.4, [0.3, 0.5]), "finetuned": (0.25, [0.14, 0.40])}
     assert "better than that" not in standing(results(above)).guessing
+    assert standing(results({"supervised": (0.25, [0.14, 0.40]), "finetuned": (0.6, [0.5, 0.7])})).guessing.endswith(
+        "The baseline is not clearly better than that: the comparison is with a model that has hardly learned."
+    )
     unknown = {"supervised": (0.25, None), "finetuned": (0.25, [0.14, 0.40])}
     assert "better than that" not in standing(results(unknown)).guessing
 

@@ -39,8 +39,8 @@ def test_helped():
 def test_hurt():
     assert said(points=-3.1, ci95=[-4.9, -1.3], p=0.0021) == (
         "hurt",
-        "Pretraining hurt in this run: for this pair of models, test accuracy is 3.1 percentage points lower with SimCLR"
-        " pretraining than without (95% interval −4.9 to −1.3; McNemar p = 0.002; 2,000 test images).",
+        "Pretraining hurt in this run: for this pair of models, test accuracy is 3.1 percentage points lower with"
+        " SimCLR pretraining than without (95% interval −4.9 to −1.3; McNemar p = 0.002; 2,000 test images).",
     )
 
 
@@ -183,6 +183,32 @@ def test_several_seeds_say_each_difference_and_which_chance_is_covered():
     )
     assert detail(seeds=(0, 1, 2), pretrain_seeds=[0, 1, 2]).endswith("pretraining, too, was run anew with each seed.")
     assert detail(seeds=(0, 1, 2)).endswith("and in the test images.")
+
+
+def uneven(top1, balanced):
+    found = results(points=100 * (top1[1] - top1[0]), ci95=[1.0, 3.0], p=0.01, top1=top1)
+    for name, value in zip(("supervised", "finetuned"), balanced, strict=True):
+        found["models"][name]["balanced_accuracy"] = value
+    return verdict(found).detail
+
+
+def test_a_gain_in_images_that_is_a_loss_in_classes_is_said():
+    """Naming the most frequent class more often raises accuracy where classes are uneven."""
+    assert (
+        "with each class counting the same (balanced accuracy) the fine-tuned model is 20.0 points below the baseline,"
+        " 50.0% and 70.0%." in uneven((0.88, 0.90), (0.70, 0.50))
+    )
+    assert "4.0 points above the baseline, 64.0% and 60.0%" in uneven((0.90, 0.88), (0.60, 0.64))
+    for top1, balanced in (((0.88, 0.90), (0.5, 0.7)), ((0.6, 0.62), (0.6, 0.62)), ((0.6, 0.62), (0.6, None))):
+        assert "balanced" not in uneven(top1, balanced)
+
+
+@pytest.mark.parametrize(("seen", "said"), [(1, "1 image of pretraining is a copy"), (12, "12 images of pretraining")])
+def test_copies_of_test_images_that_only_pretraining_may_have_seen_stand_by_the_verdict(seen, said):
+    found = results(points=2.0, ci95=[0.8, 3.2], p=0.01)
+    assert "of test images" not in verdict(found).detail
+    found["data"]["test_copies_pretrained_on"] = seen
+    assert said in verdict(found).detail
 
 
 def test_without_an_interval_no_chance_is_claimed_to_be_covered():

@@ -54,8 +54,14 @@ def per_class_scores(counts: Whole) -> list[ClassScores]:
 
 
 def macro_f1(counts: Whole) -> float:
-    """Mean F1 over all C classes, in [0, 1], from `confusion_counts`; classes without images count as 0."""
-    return float(np.mean([scores.f1 for scores in per_class_scores(counts)]))
+    """Mean F1 over the classes that occur as label or as prediction, in [0, 1], from `confusion_counts`.
+
+    A class that is neither there nor predicted says nothing of the model. One that is predicted and not there counts as
+    0, as in scikit-learn.
+    """
+    there = counts.sum(axis=1) + counts.sum(axis=0) > 0
+    scores = [one.f1 for one, is_there in zip(per_class_scores(counts), there, strict=True) if is_there]
+    return float(np.mean(scores)) if scores else 0.0
 
 
 def top1(labels: Whole, predictions: Whole) -> float:
@@ -72,7 +78,7 @@ def top1(labels: Whole, predictions: Whole) -> float:
 def balanced_accuracy(counts: Whole) -> float:
     """Mean recall over the classes that have images, in [0, 1], from `confusion_counts`.
 
-    Unlike `macro_f1` it leaves out classes without images: their recall is unknown, not 0.
+    It leaves out classes without images, predicted or not: their recall is unknown, not 0.
     """
     images = counts.sum(axis=1)
     return float(_ratio(np.diagonal(counts), images)[images > 0].mean()) if images.any() else 0.0

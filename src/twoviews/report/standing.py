@@ -130,13 +130,16 @@ def _images_by_class(results: Mapping[str, Any], names: list[str]) -> list[float
 
 
 def _no_better(models: Mapping[str, Any], names: list[str], guess: _Guess) -> str:
-    """Whether those compared, or all, could as well be guessing: their intervals hold its share, or lie below it."""
+    """Whether the baseline, both compared, or all could as well be guessing: intervals hold its share, or lie below."""
     ends = {name: pair(dig(models, name, "ci95")) for name in names}
     lost = [name for name, own in ends.items() if own is not None and own[0] <= guess.share]
     if len(lost) == len(names):
         who = "The model is not" if len(names) == 1 else "No model is"
     elif all(name in lost for name in COMPARED):
         who = "Neither the baseline nor the fine-tuned model is"
+    elif COMPARED[0] in lost and COMPARED[1] in names:
+        # Any pretraining looks good beside it.
+        return "The baseline is not clearly better than that: the comparison is with a model that has hardly learned."
     else:
         return ""
     return f"{who} clearly better than that: there may be too few epochs, labels or test images."

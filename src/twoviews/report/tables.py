@@ -10,6 +10,7 @@ from twoviews.report.pictures import confusion
 from twoviews.report.source import Run
 from twoviews.report.words import (
     NONE,
+    balanced_differs,
     bare_p,
     count,
     decimal,
@@ -44,10 +45,12 @@ def models(run: Run) -> Table | None:
     if not found:
         return None
     several = any(number(dig(row, "std")) is not None for row in found.values())
-    header = ["Model", "Test accuracy", "95% interval", "Macro F1", "Validation"]
+    is_uneven = any(balanced_differs(row) for row in found.values())
+    header = ["Model", "Test accuracy", "95% interval", *(["Balanced"] if is_uneven else []), "Macro F1", "Validation"]
     rows = []
     for name, row in found.items():
         cells = [model_name(name), with_deviation(row), percent_range(dig(row, "ci95"))]
+        cells += [percent(dig(row, "balanced_accuracy"))] if is_uneven else []
         cells += [percent(dig(row, "macro_f1")), percent(dig(row, "val_top1"))]
         rows.append(cells)
     notes = [str(run.results["protocol"])] if run.results.get("protocol") else []
@@ -60,6 +63,8 @@ def models(run: Run) -> Table | None:
         notes += [f"95% interval of the difference: {method}."] if method else []
     if several:
         notes.append("± is the standard deviation over the seeds; confusion matrices and classes add the seeds up.")
+    if is_uneven:
+        notes.append("Balanced accuracy is the mean of the classes’ recalls: each class counts the same.")
     guess = _majority(run)
     if guess is not None:
         notes.append(f"Always naming the most frequent class would give {percent(guess)}.")

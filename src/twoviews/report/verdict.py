@@ -9,13 +9,14 @@ from typing import Any
 from twoviews.report.words import (
     COMPARED,
     count,
-    digits_for,
     dig,
+    digits_for,
     items,
     joined,
     number,
     p_value,
     pair,
+    percent,
     signed,
     signed_range,
 )
@@ -151,10 +152,38 @@ def _detail(
         )
     if seeds > 1:
         parts.extend(_seeds_say(kind, seeds, results, comparison))
-    parts.append(detectable_says(comparison, seeds))
+    parts += [_balanced_says(results), _copies_say(results), detectable_says(comparison, seeds)]
     if kind in ("unclear", "split"):
         parts.append("More test images, or more seeds, would show smaller differences.")
     return " ".join(part for part in parts if part)
+
+
+def _balanced_says(results: Mapping[str, Any]) -> str:
+    """Where accuracy says that one model is ahead and the mean over classes that the other is; else empty."""
+    rows = [dig(results, "models", name) for name in COMPARED]
+    (plain, even) = (
+        [value for row in rows if (value := number(dig(row, key))) is not None]
+        for key in ("test_top1", "balanced_accuracy")
+    )
+    if len(plain) < 2 or len(even) < 2:
+        return ""
+    points, balanced = 100 * (plain[1] - plain[0]), 100 * (even[1] - even[0])
+    if points * balanced > 0 or abs(balanced) < 0.05:
+        return ""
+    return (
+        f"Accuracy counts images, and the classes of the test images are uneven: with each class counting the same"
+        f" (balanced accuracy) the fine-tuned model is {abs(balanced):.1f} points"
+        f" {'above' if balanced > 0 else 'below'} the baseline, {percent(even[1])} and {percent(even[0])}."
+    )
+
+
+def _copies_say(results: Mapping[str, Any]) -> str:
+    """Whether pretraining saw copies of test images; empty where it didn't, or where that isn't known."""
+    seen = number(dig(results, "data", "test_copies_pretrained_on"))
+    if not seen:
+        return ""
+    what = "1 image of pretraining is a copy" if seen == 1 else f"{count(seen)} images of pretraining are copies"
+    return f"{what} of test images, exact or near, which may favour pretraining."
 
 
 def _seeds_say(kind: str, seeds: int, results: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[str]:

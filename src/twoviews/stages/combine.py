@@ -15,7 +15,7 @@ from twoviews.evaluation.seeds import difference_over_seeds, mean_over_seeds
 from twoviews.files import read_json
 from twoviews.report.labels.points import TABLE_MODELS
 
-_MEANS = ("macro_f1", "nll", "brier")  # an earlier version's test stage may lack one
+_MEANS = ("balanced_accuracy", "macro_f1", "nll", "brier")  # an earlier version's test stage may lack one
 
 
 def combined(folders: Sequence[Path], seed: int, repeats: str = "seeds") -> dict[str, Any]:
@@ -40,7 +40,7 @@ def combined(folders: Sequence[Path], seed: int, repeats: str = "seeds") -> dict
 def comparison(
     correct: Sequence[Mapping[str, npt.NDArray[np.bool_]]], seed: int, repeats: str = "seeds"
 ) -> dict[str, Any]:
-    """Fine-tuned and linear probe, each minus the baseline, of every seed's correctness by model; those that are there."""
+    """Fine-tuned and linear probe, where there, each minus the baseline, of every seed's correctness by model."""
     if "supervised" not in correct[0]:
         return {}
     baseline = _stacked(correct, "supervised")
@@ -54,9 +54,15 @@ def comparison(
 
 
 def by_class(names: Sequence[str], counts: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-    """A record for each class of a confusion matrix."""
+    """A record for each class of a confusion matrix; of a class without images recall and F1 are None."""
     return [
-        {"class": name, "precision": s.precision, "recall": s.recall, "f1": s.f1, "images": s.images}
+        {
+            "class": name,
+            "precision": s.precision,
+            "recall": s.recall if s.images else None,
+            "f1": s.f1 if s.images else None,
+            "images": s.images,
+        }
         for name, s in zip(names, per_class_scores(counts), strict=True)
     ]
 

@@ -33,6 +33,11 @@ def data_results(splits: Splits, *, keep_leaks: bool, drop_near: bool) -> dict[s
         "leaks_removed": 0 if keep_leaks else len(splits.leaks) - near,
         "near_copies": near,
         "near_copies_removed": near if drop_near else 0,
+        "test_copies_pretrained_on": sum(
+            leak.split == "unlabeled" and leak.copy_of_split == "test"
+            for leak in splits.leaks
+            if (keep_leaks if leak.kind == "exact" else not drop_near)
+        ),
         "label_conflicts": len(splits.conflicts),
         "blank_images": splits.blank,
         "skipped": len(splits.skipped),

@@ -76,7 +76,7 @@ def probes(checked: Checked, shared: Shared, seed: int, folder: Path, model: str
         "linear_probe": {
             "protocol": chosen.protocol,
             "val_top1": _top1(probe.predict(checked.val), val_labels),
-            "train_cv_top1": max((row.get("cv_top1", 0.0) for row in sweep), default=None),
+            "train_cv_top1": max((row["cv_top1"] for row in sweep if "cv_top1" in row), default=None),
             "c": probe.c,
             "sweep": sweep,
         },

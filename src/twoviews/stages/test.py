@@ -13,7 +13,7 @@ from torch import nn
 from twoviews.dataset.images import ImageSet
 from twoviews.errors import CheckpointError
 from twoviews.evaluation.calibration import brier_score, negative_log_likelihood
-from twoviews.evaluation.classification import confusion_counts, macro_f1
+from twoviews.evaluation.classification import balanced_accuracy, confusion_counts, macro_f1
 from twoviews.evaluation.knn import KNN, ProtocolPredictions, protocol_predictions
 from twoviews.evaluation.maps import require_umap
 from twoviews.evaluation.seeds import mean_over_seeds
@@ -180,6 +180,7 @@ def _figures(
     return {
         "val_top1": val_top1,
         **mean_over_seeds((predicted == labels)[None]).as_record(),
+        "balanced_accuracy": balanced_accuracy(counts),
         "macro_f1": macro_f1(counts),
         "nll": negative_log_likelihood(probabilities, labels),
         "brier": brier_score(probabilities, labels),

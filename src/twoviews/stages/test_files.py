@@ -106,7 +106,7 @@ def write_pictures(run: RunFolder, test: ImageSet, models: dict[str, Any], names
         write_csv(run.path / f"confusion-{model}.csv", *shown)
         write_csv(run.path / f"confusion_rates-{model}.csv", *rates)
         for row in figures["per_class"]:
-            scores = [f"{row[key]:.4f}" for key in ("precision", "recall", "f1")]
+            scores = ["" if row[key] is None else f"{row[key]:.4f}" for key in ("precision", "recall", "f1")]
             per_class.append([model, row["class"], *scores, row["images"]])
     write_csv(run.path / "per_class.csv", ["model", "class", "precision", "recall", "f1", "images"], per_class)
     if "supervised" in models and "finetuned" in models:

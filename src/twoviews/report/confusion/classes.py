@@ -79,7 +79,7 @@ def class_table(rows: Sequence[ClassRow]) -> Table | None:
     cells = []
     for row in shown:
         pairs = [f"{_bare(old)} → {_bare(new)}" for old, new in zip(row.before, row.after, strict=True)]
-        cells.append([row.name, count(row.images), *pairs, signed(row.gain)])
+        cells.append([row.name, count(row.images), *pairs, signed(row.gain) if row.images else NONE])
     return Table(header, cells, caption)
 
 

@@ -1,0 +1,25 @@
+"""The table of all models: balanced accuracy stands in it where it is another figure than accuracy."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from twoviews.report.source import load
+from twoviews.report.tables import models
+
+
+@pytest.mark.parametrize(("balanced", "is_shown"), [((0.5, 0.7), True), ((0.88, 0.9), False), ((None, None), False)])
+def test_balanced_accuracy_has_a_column_where_classes_are_uneven(tmp_path, balanced, is_shown):
+    rows = {
+        name: {"test_top1": top1, "ci95": [0.8, 0.95], "balanced_accuracy": value, "macro_f1": 0.6, "val_top1": 0.9}
+        for name, top1, value in zip(("supervised", "finetuned"), (0.88, 0.9), balanced, strict=True)
+    }
+    (tmp_path / "results.json").write_text(json.dumps({"models": rows, "seeds": [0]}))
+    (tmp_path / "features").mkdir()
+    table = models(load(tmp_path))
+    assert all(len(row) == len(table.header) for row in table.rows)
+    assert ("Balanced" in table.header) is ("each class counts the same" in table.caption) is is_shown
+    if is_shown:
+        assert [row[table.header.index("Balanced")] for row in table.rows] == ["50.0%", "70.0%"]
