@@ -12,7 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from twoviews.errors import DataError, SettingsError
 from twoviews.evaluation.random_effects import grand_mean, mean_squares
-from twoviews.evaluation.seeds import difference_over_seeds, mean_over_seeds, over_folds
+from twoviews.evaluation.seeds import difference_over_seeds, mean_over_seeds
 from twoviews.evaluation.significance import mcnemar_exact, paired_bootstrap
 
 
@@ -193,15 +193,6 @@ def test_mean_of_one_seed_is_wilsons_and_of_several_inside_0_and_1():
     assert mean_over_seeds(almost).high == 1.0
 
 
-def test_folds_have_the_t_interval_of_their_values():
-    values = [0.741, 0.752, 0.748, 0.739, 0.761]
-    found = over_folds(values)
-    expected = ttest_1samp(values, 0.7).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx(tuple(expected))
-    assert found.std == pytest.approx(np.std(values, ddof=1))
-    assert over_folds([0.99, 0.9]).high == 1.0
-
-
 def test_what_cannot_be_compared_is_refused():
     a = np.ones((3, 5), dtype=bool)
     with pytest.raises(DataError, match="same seeds and images"):
@@ -211,8 +202,6 @@ def test_what_cannot_be_compared_is_refused():
             difference_over_seeds(wrong, wrong)
         with pytest.raises(DataError):
             mean_over_seeds(wrong)
-    with pytest.raises(DataError, match="two"):
-        over_folds([0.7])
     for refuses in (lambda: difference_over_seeds(a, a, level=1.0), lambda: mean_over_seeds(a, level=0)):
         with pytest.raises(SettingsError, match="level"):
             refuses()

@@ -6,7 +6,6 @@ it speaks of what a new seed on new test images would give on average (``random_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +121,7 @@ def difference_over_seeds(
 
     One seed: the paired bootstrap over test images, for this pair of models. Several: a t interval from the
     random-effects variance of the differences (``random_effects.grand_mean``), for the training as such. Folds of
-    a protocol may stand in for seeds; `over_folds` says what their spread means.
+    a protocol may stand in for seeds; they overlap, so they spread less than independent draws of labels would.
 
     Args:
         correct_a: S×N, whether model a with each seed is correct on each image.
@@ -209,32 +208,6 @@ def mean_over_seeds(correct: npt.NDArray[np.bool_], *, level: float = DEFAULT_LE
         half = float(grand_mean(correct, level).half_width)
         low, high, method = top1 - half, top1 + half, RANDOM_EFFECTS.format(repeats=repeats)
     return Mean(top1, _std(per_seed), max(low, 0.0), min(high, 1.0), tuple(per_seed.tolist()), method)
-
-
-def over_folds(values: Sequence[float], *, level: float = DEFAULT_LEVEL) -> Mean:
-    """Mean ± standard deviation over folds, as STL-10's protocol reports, with the plain t interval of the folds.
-
-    What the spread means: how much accuracy moves with the choice of 1,000 labelled images and the chance of
-    training on them. What it leaves out: the test images, which are the same for every fold, and pretraining, which
-    was done once. And the folds overlap, 10 × 1,000 images from 5,000, so they spread less than independent draws
-    would. Where correctness of each image is at hand, give folds × images to `mean_over_seeds` and
-    `difference_over_seeds`: their intervals count the test images too.
-
-    Args:
-        values: accuracy on each fold, fractions.
-        level: of the interval, in (0, 1).
-
-    Raises:
-        DataError: fewer than two folds.
-        SettingsError: ``level`` out of range.
-    """
-    folds = np.asarray(values, dtype=np.float64)
-    if folds.ndim != 1 or len(folds) < 2:
-        raise DataError(f"a spread over folds needs two of them at least, not values of shape {folds.shape}")
-    found = grand_mean(folds[:, None], level)
-    mean, half = float(found.mean), float(found.half_width)
-    method = "t interval over folds, for this pretraining and these test images"
-    return Mean(mean, _std(folds), max(mean - half, 0.0), min(mean + half, 1.0), tuple(folds.tolist()), method)
 
 
 def _detectable(df: float | None, level: float) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twoviews.dataset.splits import Splits
+from twoviews.evaluation.classification import top1
 from twoviews.evaluation.knn import CHOSEN_PROTOCOL, ProtocolPredictions, choose_knn, protocol_predictions
 from twoviews.evaluation.probes import DEFAULT_FOLDS, LinearProbe, choose_linear_probe
 from twoviews.stages.folders import PROBE
@@ -75,14 +76,14 @@ def probes(checked: Checked, shared: Shared, seed: int, folder: Path, model: str
     return {
         "linear_probe": {
             "protocol": chosen.protocol,
-            "val_top1": _top1(probe.predict(checked.val), val_labels),
+            "val_top1": top1(val_labels, probe.predict(checked.val)),
             "train_cv_top1": max((row["cv_top1"] for row in sweep if "cv_top1" in row), default=None),
             "c": probe.c,
             "sweep": sweep,
         },
         "knn": {
             "protocol": CHOSEN_PROTOCOL,
-            "val_top1": _top1(knn.predict(checked.val), val_labels),
+            "val_top1": top1(val_labels, knn.predict(checked.val)),
             "train_cv_top1": max((row["cv_top1"] for row in knn_sweep), default=None),
             "k": knn.k,
             "temperature": knn.temperature,
@@ -100,7 +101,7 @@ def protocol_rows(predicted: Sequence[ProtocolPredictions], labels: Labels, key:
             "k_asked": one.k_asked,
             "k": one.k,
             "temperature": one.temperature,
-            key: _top1(one.predictions, labels),
+            key: top1(labels, one.predictions),
         }
         for one in predicted
     ]
@@ -114,7 +115,3 @@ def _probe_protocol(sweep: Sequence[dict[str, float]], on_val: bool) -> str:
     else:
         how = f"strength by {DEFAULT_FOLDS}-fold cross-validation on the training images"
     return f"L2 logistic regression on standardised frozen features, no augmentation, {how}"
-
-
-def _top1(predicted: Labels, labels: Labels) -> float:
-    return float((predicted == labels).mean())

@@ -11,6 +11,7 @@ from torch import nn
 
 from twoviews.dataset.augmentations import Augmentation, one_view
 from twoviews.dataset.images import ImageSet, evenly_spaced
+from twoviews.evaluation.classification import top1
 from twoviews.evaluation.contrastive_quality import (
     alignment,
     collapse_warning,
@@ -102,7 +103,7 @@ def _monitor(
             known = forward_all(backbone, bank, norm, engine)
             asked = forward_all(backbone, splits.val, norm, engine)
             knn = KNN.of(known, bank.labels, len(splits.class_names), MONITOR_K, MONITOR_TEMPERATURE)
-            figures["knn_top1"] = float((knn.predict(asked) == splits.val.labels).mean())
+            figures["knn_top1"] = top1(splits.val.labels, knn.predict(asked))
         first, second = (
             _features_of_view(view, backbone, pairs, augmentation, settings.seed, shared) for view in (0, 1)
         )
