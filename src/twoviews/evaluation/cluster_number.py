@@ -88,10 +88,8 @@ def curve_values(classes: int, images: int) -> list[int]:
     return [int(k) for k in values]
 
 
-def cluster_curve(
-    features: Floats, values: Sequence[int], seed: int = 0, starts: int = CURVE_STARTS
-) -> list[CurvePoint]:
-    """Inertia and silhouette for each number of clusters: k-means' best of ``starts`` starts on features of length 1.
+def cluster_curve(features: Floats, values: Sequence[int], seed: int = 0) -> list[CurvePoint]:
+    """Inertia and silhouette for each number of clusters: k-means' best of five starts on features of length 1.
 
     The search runs in the first 50 principal components, at most 20,000 images; inertia and silhouette are
     those of the clusters found, in all dimensions.
@@ -100,8 +98,8 @@ def cluster_curve(
         DataError: features aren't finite, or there are fewer images than clusters.
         SettingsError: no number of clusters, or one below 1.
     """
-    if not values or min(values) < 1 or starts < 1:
-        raise SettingsError(f"a curve can't be made of k = {list(values)} with {starts} starts: all must be at least 1")
+    if not values or min(values) < 1:
+        raise SettingsError(f"a curve can't be made of k = {list(values)}: all must be at least 1")
     if len(checked_features(features)) < max(values):
         raise DataError(f"k-means can't make {max(values)} clusters of {len(features)} images")
     rows = on_unit_sphere(features[evenly_spaced(len(features), max(CURVE_IMAGES, *values))])
@@ -111,7 +109,7 @@ def cluster_curve(
         warnings.simplefilter("ignore", ConvergenceWarning)
         reduced = principal_components(rows, CURVE_DIMENSIONS)[0].astype(np.float32)
         for k in values:
-            found = KMeans(k, n_init=starts, random_state=seed, algorithm="lloyd").fit(reduced)
+            found = KMeans(k, n_init=CURVE_STARTS, random_state=seed, algorithm="lloyd").fit(reduced)
             curve.append(CurvePoint(int(k), *_judged(rows, found.labels_.astype(np.int64))))
     return curve
 

@@ -129,9 +129,7 @@ PRETRAINING_PANELS: dict[str, tuple[tuple[str, ...], float, str]] = {
 
 
 @styled
-def pretraining_curves(
-    rows: Rows, title: str = "", panels: Sequence[str] = (), columns: int = 3, width: float | None = None
-) -> Figure:
+def pretraining_curves(rows: Rows, panels: Sequence[str] = (), columns: int = 3, width: float | None = None) -> Figure:
     """Small multiples of a SimCLR run: loss, contrastive and kNN accuracy, learning rate, feature spread.
 
     Args:
@@ -152,8 +150,6 @@ def pretraining_curves(
             axis.legend(loc="best")
     for axis in axes[len(chosen) :]:
         axis.set_axis_off()
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return figure
 
 
@@ -167,7 +163,7 @@ def measured_panels(rows: Rows) -> list[str]:
 
 
 @styled
-def accuracy_dots(models: Mapping[str, Mapping[str, Any]], title: str = "Test accuracy (%)") -> Figure:
+def accuracy_dots(models: Mapping[str, Mapping[str, Any]]) -> Figure:
     """A dot for each model's test accuracy with its 95% interval, the baseline as a line through all.
 
     Args:
@@ -191,5 +187,5 @@ def accuracy_dots(models: Mapping[str, Mapping[str, Any]], title: str = "Test ac
     axis.spines["left"].set_visible(False)
     axis.grid(axis="x")
     axis.margins(x=0.1)
-    axis.set_title(title)
+    axis.set_title("Test accuracy (%)")
     return figure

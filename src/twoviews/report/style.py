@@ -45,6 +45,7 @@ LOOKS: dict[str, tuple[str, str, Any]] = {
 # Inches. A page shows two HALF figures beside each other, or three THIRDs; type stays legible on a phone.
 HALF, THIRD, FULL = 4.8, 3.15, 9.8
 
+_FILE_DPI, _PAGE_DPI = 150, 144  # pixels an inch: of a PNG, and of what is pixels in an SVG
 _NO_DATE: dict[str, Any] = {"Date": None, "Creator": None}
 
 _FALLBACK_FONTS = (
@@ -162,22 +163,18 @@ def _laid_out(figure: Figure, dpi: int) -> Iterator[None]:
             figure.set_layout_engine(engine)
 
 
-def png_and_svg(figure: Figure, dpi: int = 150) -> tuple[bytes, bytes]:
-    """The figure on white, as pixels and as shapes; the same figure drawn anew gives the same bytes.
-
-    Args:
-        dpi: pixels an inch of the PNG, and of what is pixels in the SVG.
-    """
+def png_and_svg(figure: Figure) -> tuple[bytes, bytes]:
+    """The figure on white, as pixels and as shapes; the same figure drawn anew gives the same bytes."""
     pixels, shapes = io.BytesIO(), io.BytesIO()
-    with _laid_out(figure, dpi):
-        figure.savefig(pixels, format="png", dpi=dpi, metadata={"Software": None})
-        figure.savefig(shapes, format="svg", dpi=dpi, metadata=_NO_DATE)
+    with _laid_out(figure, _FILE_DPI):
+        figure.savefig(pixels, format="png", dpi=_FILE_DPI, metadata={"Software": None})
+        figure.savefig(shapes, format="svg", dpi=_FILE_DPI, metadata=_NO_DATE)
     return pixels.getvalue(), shapes.getvalue()
 
 
 def svg(figure: Figure) -> bytes:
     """The figure as SVG without a background, for the page; the same figure gives the same bytes."""
     stream = io.BytesIO()
-    with _laid_out(figure, 144):
-        figure.savefig(stream, format="svg", dpi=144, transparent=True, metadata=_NO_DATE)
+    with _laid_out(figure, _PAGE_DPI):
+        figure.savefig(stream, format="svg", dpi=_PAGE_DPI, transparent=True, metadata=_NO_DATE)
     return stream.getvalue()

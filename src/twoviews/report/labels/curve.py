@@ -33,7 +33,7 @@ _CLOSEST = 0.085  # of the axis: tick labels nearer than this would touch
 
 
 @styled
-def label_curve(results: Mapping[str, Any], title: str = "") -> Figure:
+def label_curve(results: Mapping[str, Any]) -> Figure:
     """Test accuracy over the number of labels, a line a model, with the labels that pretraining saves.
 
     Intervals are vertical bars, single seeds small rings. The arrow lies at the baseline's accuracy and leads from
@@ -65,7 +65,6 @@ def label_curve(results: Mapping[str, Any], title: str = "") -> Figure:
         _read_off(axis, found, points)
     # Outside, where no line and no interval can be under it.
     figure.legend(loc="outside upper left", ncols=len(CURVE_MODELS), handlelength=2.6, columnspacing=1.6)
-    axis.set_title(title)
     return figure
 
 

@@ -11,6 +11,7 @@ from twoviews.report.tables import Table, plain
 from twoviews.report.words import NONE, count, dig
 
 MACHINE = "machine, "
+_MOST_NOTED = 3
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
@@ -24,16 +25,16 @@ def differing_surroundings(runs: Sequence[Run]) -> dict[str, list[str]]:
     return _differing([_surroundings(run) for run in runs], {})
 
 
-def differing_table(names: Sequence[str], rows: Mapping[str, Sequence[str]], head: str, caption: str = "") -> Table:
+def differing_table(names: Sequence[str], rows: Mapping[str, Sequence[str]], head: str) -> Table:
     """A row for each key, a column for each study."""
-    return Table([head, *names], [[key, *values] for key, values in rows.items()], caption, is_numeric=False)
+    return Table([head, *names], [[key, *values] for key, values in rows.items()], is_numeric=False)
 
 
-def short_note(rows: Mapping[str, Sequence[str]], place: int, most: int = 3) -> str:
+def short_note(rows: Mapping[str, Sequence[str]], place: int) -> str:
     """The first of a study's settings that differ, for under its name."""
     parts = [f"{key} {values[place]}" for key, values in rows.items() if values[place] != NONE]
-    more = [f"{len(parts) - most} more below"] if len(parts) > most else []
-    return " · ".join([*parts[:most], *more])
+    more = [f"{len(parts) - _MOST_NOTED} more below"] if len(parts) > _MOST_NOTED else []
+    return " · ".join([*parts[:_MOST_NOTED], *more])
 
 
 def _differing(sides: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]) -> dict[str, list[str]]:
