@@ -29,7 +29,8 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from twoviews.dataset.augmentations import Augmentation, blur_kernel, views
+from twoviews.dataset.augmentations import Augmentation, views
+from twoviews.dataset.view_parameters import blur_kernel
 
 MEAN, STD = (0.44, 0.43, 0.4), (0.26, 0.26, 0.27)
 SLOW_IMAGES = 64  # a round of the pipelines that take one image at a time

@@ -9,18 +9,10 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from twoviews.dataset import view_taps
-from twoviews.dataset.augmentations import (
-    Augmentation,
-    ViewParameters,
-    apply,
-    blur_kernel,
-    draw,
-    normalise,
-    one_view,
-    views,
-)
+from twoviews.dataset.apply_views import apply
+from twoviews.dataset.augmentations import Augmentation, draw, normalise, one_view, views
 from twoviews.dataset.random_numbers import epoch_order, random_bits, uniforms
-from twoviews.dataset.view_parameters import blur_kernels
+from twoviews.dataset.view_parameters import ViewParameters, blur_kernel, blur_kernels
 
 
 def smooth_images(n: int = 6, size: int = 32) -> torch.Tensor:

@@ -9,7 +9,8 @@ import pytest
 from test_cifar10 import write_set
 
 from twoviews.dataset.images import Source
-from twoviews.dataset.sources import NAMED, load_source, short_name
+from twoviews.dataset.parts import NAMED
+from twoviews.dataset.sources import load_source, short_name
 from twoviews.errors import DataError, SettingsError
 from twoviews.recipes import RECIPES, recipe_name
 

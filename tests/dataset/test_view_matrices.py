@@ -7,8 +7,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from twoviews.dataset import apply_views
-from twoviews.dataset.augmentations import Augmentation, ViewParameters, apply, draw
+from twoviews.dataset.apply_views import apply
+from twoviews.dataset.augmentations import Augmentation, draw
 from twoviews.dataset.view_matrices import by_matrices
+from twoviews.dataset.view_parameters import ViewParameters
 from twoviews.dataset.view_taps import by_taps
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.26, 0.27)

@@ -13,7 +13,7 @@ from fixture_more import add_label_curve
 from fixture_page import Page
 
 from twoviews.report import charts, style
-from twoviews.report.charts import charts_section
+from twoviews.report.charts.section import charts_section
 from twoviews.report.page import template, write_report
 from twoviews.report.source import load
 from twoviews.report.style import BLUE, LOOKS, ORANGE

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from twoviews.report import figures, style
+from twoviews.report.confusion.figure import confusion_difference, confusion_matrix
 from twoviews.report.features import maps
 
 ROWS = [
@@ -70,14 +71,14 @@ def test_accuracy_dots_are_the_accuracies():
 
 def test_confusion_matrix_counts_and_rates():
     counts = [[8, 2], [0, 10]]
-    assert words(figures.confusion_matrix(counts, ["a", "b"]).axes[0]) == ["8", "2", "", "10"]
-    assert words(figures.confusion_matrix(counts, ["a", "b"], rates=True).axes[0]) == ["80", "20", "", "100"]
+    assert words(confusion_matrix(counts, ["a", "b"]).axes[0]) == ["8", "2", "", "10"]
+    assert words(confusion_matrix(counts, ["a", "b"], rates=True).axes[0]) == ["80", "20", "", "100"]
     # A class without images is a row of blanks, not a division by zero.
-    assert words(figures.confusion_matrix([[0, 0], [1, 3]], ["a", "b"]).axes[0]) == ["", "", "1", "3"]
+    assert words(confusion_matrix([[0, 0], [1, 3]], ["a", "b"]).axes[0]) == ["", "", "1", "3"]
 
 
 def test_confusion_difference_colours_better_and_worse():
-    (axis,) = figures.confusion_difference([[8, 2], [0, 10]], [[9, 1], [3, 7]], ["a", "b"]).axes
+    (axis,) = confusion_difference([[8, 2], [0, 10]], [[9, 1], [3, 7]], ["a", "b"]).axes
     assert words(axis) == ["+1", "−1", "+3", "−3"]
     np.testing.assert_array_equal(axis.images[0].get_array(), [[1, 1], [-3, -3]])
 
@@ -91,7 +92,7 @@ def test_confusion_difference_colours_better_and_worse():
     ],
 )
 def test_the_darkest_colour_of_a_difference_is_more_than_an_image(counts, changed, bound):
-    (axis,) = figures.confusion_difference(counts, changed, ["a", "b"]).axes
+    (axis,) = confusion_difference(counts, changed, ["a", "b"]).axes
     assert axis.images[0].get_clim() == (-bound, bound)
     assert axis.get_title("left") == f"Change (images; darkest: ±{bound})"
 
@@ -130,7 +131,7 @@ def test_figures_for_any_number_of_classes(classes):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
     looks = {(line.get_marker(), line.get_color()) for line in figure.legends[0].get_lines()}
     assert len(looks) == classes
-    matrix = figures.confusion_matrix(random.integers(0, 9, (classes, classes)), names)
+    matrix = confusion_matrix(random.integers(0, 9, (classes, classes)), names)
     for one in (figure, matrix):
         assert [picture[:5] for picture in style.png_and_svg(one)] == [b"\x89PNG\r", b"<?xml"]
 

@@ -19,11 +19,9 @@ import torch
 from torch import Tensor
 
 from twoviews.dataset.view_matrices import by_matrices
-from twoviews.dataset.view_parameters import ViewColours, ViewParameters, blur_kernel, constant
+from twoviews.dataset.view_parameters import ViewColours, ViewParameters, constant
 from twoviews.dataset.view_taps import by_taps
 from twoviews.processor import image_layout
-
-__all__ = ["ViewParameters", "apply", "blur_kernel", "constant"]
 
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, as torchvision rounds it
 _EYE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from twoviews.dataset.apply_views import ViewParameters, apply, blur_kernel, constant
+from twoviews.dataset.apply_views import apply
 from twoviews.dataset.random_numbers import uniforms
-
-__all__ = ["Augmentation", "ViewParameters", "apply", "blur_kernel", "draw", "normalise", "one_view", "views"]
+from twoviews.dataset.view_parameters import ViewParameters, constant
 
 _CROP_ATTEMPTS = 10  # as in torchvision's RandomResizedCrop: then the centre crop
 

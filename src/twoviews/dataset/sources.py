@@ -16,8 +16,6 @@ from twoviews.dataset.scan import Progress
 from twoviews.dataset.stl10_loader import load_stl10
 from twoviews.errors import SettingsError
 
-__all__ = ["NAMED", "load_source", "short_name"]
-
 
 @dataclass(frozen=True)
 class _BuiltIn:

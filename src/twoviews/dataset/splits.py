@@ -15,8 +15,6 @@ from twoviews.dataset.parts import without_test
 from twoviews.dataset.statistics import Channels, channel_statistics
 from twoviews.errors import DataError, SettingsError
 
-__all__ = ["Conflict", "Leak", "Splits", "make_splits"]
-
 
 @dataclass(frozen=True)
 class Splits:

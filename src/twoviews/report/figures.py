@@ -1,4 +1,4 @@
-"""Figures of training and of accuracy: curves, confusion matrices, models beside each other.
+"""Figures of training and of accuracy: curves, models beside each other.
 
 Every function takes plain data and returns a ``Figure``; `write_figure` of `figure_files` writes it.
 """
@@ -15,19 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from twoviews.report.confusion.figure import confusion_difference, confusion_matrix
 from twoviews.report.style import BLUE, FULL, HALF, INK, MUTED, ORANGE, THIRD, sheet, short, styled
 from twoviews.report.words import model_name, number, pair
-
-__all__ = [
-    "Limits",
-    "accuracy_dots",
-    "classifier_curves",
-    "confusion_difference",
-    "confusion_matrix",
-    "curve_limits",
-    "pretraining_curves",
-]
 
 Rows = Sequence[Mapping[str, Any]]
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -15,7 +15,7 @@ from twoviews.files import write_text
 from twoviews.report import pictures, says, tables
 from twoviews.report.again.section import again_section
 from twoviews.report.calibration.section import calibration_section
-from twoviews.report.charts import charts_section
+from twoviews.report.charts.section import charts_section
 from twoviews.report.clusters.section import cluster_section
 from twoviews.report.confusion import classes
 from twoviews.report.confusion.section import confusion_section

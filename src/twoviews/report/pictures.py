@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twoviews.report import figures, style, words
+from twoviews.report.confusion.figure import confusion_difference, confusion_matrix
 from twoviews.report.source import STAGE_NAMES, Run
 from twoviews.report.words import COMPARED, dig, number, percent
 
@@ -131,7 +132,7 @@ def confusions(run: Run) -> tuple[list[Picture], Picture | None]:
     names = run.class_names
     pictures = [
         embed(
-            figures.confusion_matrix(table, names),
+            confusion_matrix(table, names),
             f"Confusion matrix of {words.model_name(name)}:"
             f" {np.trace(table):,.0f} of {table.sum():,.0f} images on the diagonal.",
             words.model_name(name),
@@ -140,5 +141,5 @@ def confusions(run: Run) -> tuple[list[Picture], Picture | None]:
     ]
     if len(shown) < 2:
         return pictures, None
-    change = figures.confusion_difference(shown[0][1], shown[1][1], names, "Fine-tuned minus baseline")
+    change = confusion_difference(shown[0][1], shown[1][1], names, "Fine-tuned minus baseline")
     return pictures, embed(change, "Difference of the two confusion matrices; the text beside it names the classes.")

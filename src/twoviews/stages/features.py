@@ -27,8 +27,6 @@ from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.validate import Normalisation, forward_all
 
-__all__ = ["Features", "extract", "extract_with", "run_features", "save_features", "save_maps"]
-
 
 def run_features(settings: FeaturesCommand, shared: Shared | None = None) -> Path:
     """Check the features of a pretraining run beside those of random weights; returns the run folder."""

@@ -21,8 +21,8 @@ from twoviews.files import read_json
 from twoviews.report.words import MODEL_FOLDERS
 from twoviews.settings import TestCommand
 from twoviews.stages.combine import by_class, comparison
-from twoviews.stages.feature_probes import protocol_rows
-from twoviews.stages.features import Features, extract
+from twoviews.stages.feature_probes import Features, protocol_rows
+from twoviews.stages.features import extract
 from twoviews.stages.folders import PROBE, checked_backbone, newest_run
 from twoviews.stages.map_images import Part, map_parts
 from twoviews.stages.models import load_classifier

@@ -13,8 +13,8 @@ from twoviews.evaluation.clusters import joined, kmeans_clusters
 from twoviews.evaluation.maps import pca_map, tsne_map, umap_map
 from twoviews.files import write_atomically
 from twoviews.settings import TestCommand
-from twoviews.stages.feature_maps import common_start, map_quality_figures
-from twoviews.stages.features import Features, save_features, save_maps
+from twoviews.stages.feature_files import save_features, save_maps
+from twoviews.stages.feature_maps import Features, common_start, map_quality_figures
 from twoviews.stages.map_images import Part
 from twoviews.stages.setup import Shared
 from twoviews.stages.test_files import write_index

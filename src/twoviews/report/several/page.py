@@ -40,8 +40,6 @@ from twoviews.report.words import (
     with_deviation,
 )
 
-__all__ = ["several_path", "write_several"]
-
 _MODELS = ("finetuned", "supervised", "linear_probe", "random_init_linear_probe")
 _MOST_PAIRS = 15
 
