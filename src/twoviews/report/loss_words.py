@@ -1,14 +1,16 @@
-"""Whether the contrastive loss fell, in words; views that grow are compared at one size alone."""
+"""What the loss did in training, in words: whether the contrastive one fell, and where one jumped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from twoviews.report.words import count, dig, number
+from twoviews.report.source import STAGE_NAMES, Stage
+from twoviews.report.words import count, dig, joined, number
 from twoviews.settings.growth import grown_size, progress_at
 
 _LEAST = 0.01  # less isn't seen in the two digits that are written
+_SHOWN_EPOCHS = 5
 
 
 def loss_sentences(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[str]:
@@ -51,3 +53,18 @@ def view_size_in(settings: Mapping[str, Any], epoch: int, epochs: int) -> int | 
     if last is None or epochs < 1:
         return None
     return grown_size(int(first), int(last), progress_at(epoch - 1, epochs))
+
+
+def jumps_says(stages: Iterable[Stage]) -> str:
+    """In which epochs of which stages the loss of single steps jumped; empty where it never did."""
+    texts = []
+    for stage in stages:
+        epochs = [row for row in stage.metrics if number(row.get("loss_spikes"))]
+        if epochs:
+            steps = sum(int(row["loss_spikes"]) for row in epochs)
+            numbers = joined([str(row.get("epoch")) for row in epochs[:_SHOWN_EPOCHS]])
+            more = " and later" if len(epochs) > _SHOWN_EPOCHS else ""
+            times = "1 step" if steps == 1 else f"{count(steps)} steps"
+            word = "epoch" if len(epochs) == 1 else "epochs"
+            texts.append(f"at {times} of {STAGE_NAMES[stage.name]} ({word} {numbers}{more})")
+    return f"The loss jumped far above that of the steps before {joined(texts)}." if texts else ""

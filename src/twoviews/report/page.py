@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from twoviews import __version__
 from twoviews.files import write_text
-from twoviews.report import pictures, says, tables
+from twoviews.report import pictures, tables
 from twoviews.report.again.section import again_section
 from twoviews.report.calibration.section import calibration_section
 from twoviews.report.charts.section import charts_section
@@ -27,7 +27,7 @@ from twoviews.report.health import copies
 from twoviews.report.health.section import health_section
 from twoviews.report.labels.section import label_section
 from twoviews.report.learning_words import learning_sentences
-from twoviews.report.loss_words import loss_sentences
+from twoviews.report.loss_words import jumps_says, loss_sentences
 from twoviews.report.source import STAGE_NAMES, Run
 from twoviews.report.standing import place_of, standing
 from twoviews.report.style import showable
@@ -151,7 +151,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "is_comparison": len(curves) == 2,
         "pretraining": pictures.pretraining_curves(run),
         "learning": _learning(run),
-        "jumps": says.jumps_says(run.stages.values()),
+        "jumps": jumps_says(run.stages.values()),
         "confusion": confusion_section(run, rows),
         "classes": classes.class_table(rows),
         "features": feature_section(data),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twoviews.report.words import count, dig, joined, number, percent
+from twoviews.report.words import COMPARED, count, dig, joined, number, percent
 
 NEARLY_ALL, MOST = 0.95, 0.85
 ALIKE = 0.01
@@ -48,6 +48,35 @@ def map_sentences_on_test(features: Mapping[str, Any]) -> list[str]:
             0: " Between the fine-tuned model and the baseline that is no clear difference.",
         }[side]
     return [text]
+
+
+def variance(results: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Share of the variance along the first two principal components."""
+    ratio = dig(results, "features", "pca", "explained_variance_ratio")
+    ratio = ratio.get("pretrained") if isinstance(ratio, Mapping) else ratio
+    found = [number(value) for value in ratio] if isinstance(ratio, list) else []
+    first, second = [*found, None, None][:2]
+    return first, second
+
+
+def pca_says(results: Mapping[str, Any]) -> str:
+    """How much of the features the PCA map can show, and what a probe reads from all of them."""
+    first, second = variance(results)
+    if first is None or second is None:
+        return ""
+    text = f"These two directions carry {percent(first + second)} of the variance of the SimCLR features"
+    probe = dig(results, "features", "linear_probe", "val_top1")
+    if number(probe) is None:
+        return text + "."
+    return text + f"; a linear probe, which reads all of them, gets {percent(probe)} of the validation images right."
+
+
+def tested_says(results: Mapping[str, Any]) -> str:
+    """The accuracies that the two maps of test images belong to."""
+    before, after = (dig(results, "models", name, "test_top1") for name in COMPARED)
+    if number(before) is None or number(after) is None:
+        return ""
+    return f"Test accuracy is {percent(before)} for the baseline and {percent(after)} for the fine-tuned model."
 
 
 def _map_sentence(features: Mapping[str, Any], key: str, name: str) -> list[str]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from twoviews.report import says, tables, words
+from twoviews.report import tables, words
 from twoviews.report.data import ReportData
 from twoviews.report.explore.gather import REFERENCE
 from twoviews.report.features import maps
 from twoviews.report.features import tables as feature_tables
-from twoviews.report.features.map_words import map_sentences, map_sentences_on_test
+from twoviews.report.features.map_words import map_sentences, map_sentences_on_test, pca_says, tested_says, variance
 from twoviews.report.features.words import cluster_sentences, curve_sentences, knn_sentences, silhouette_sentences
 from twoviews.report.image_index import Maps, class_numbers
 from twoviews.report.map_kinds import MAP_NAMES
@@ -86,15 +86,15 @@ def _there(*found: Table | None) -> list[Table]:
 
 
 def _pca(run: Run, found: Maps) -> Group:
-    variance = says.variance(run.results)
-    axes = tuple(f"PC {i + 1}" + (f" ({percent(v)} of variance)" if v else "") for i, v in enumerate(variance))
+    shares = variance(run.results)
+    axes = tuple(f"PC {i + 1}" + (f" ({percent(v)} of variance)" if v else "") for i, v in enumerate(shares))
     return Group(
         "PCA",
         "Each point is an image, placed along the two directions in which the features vary most. Classes that lie"
         " apart here differ along those directions; classes that overlap may still differ along others."
         + _named(found)
         + _sampled(found),
-        [said] if (said := says.pca_says(run.results)) else [],
+        [said] if (said := pca_says(run.results)) else [],
         [
             *_map(found, "pretrained_pca", "After SimCLR", (axes[0], axes[1])),
             *_map(found, "random_init_pca", "Untrained backbone", ("PC 1", "PC 2")),
@@ -146,7 +146,7 @@ def _tested(run: Run, found: Maps | None, features: Mapping[str, Any]) -> Group:
     return Group(
         "t-SNE of test images after training" if pictures else "Test images after training",
         read if pictures else "",
-        [*([says.tested_says(run.results)] if pictures else []), *map_sentences_on_test(features)],
+        [*([tested_says(run.results)] if pictures else []), *map_sentences_on_test(features)],
         pictures,
         _there(feature_tables.map_quality(dig(features, "test", "map_quality"), "test images")),
     )
