@@ -12,7 +12,8 @@ import pytest
 from twoviews.evaluation.clusters import cluster_agreement, kmeans_starts
 from twoviews.evaluation.knn import KNN
 from twoviews.model.resnet50 import create_backbone
-from twoviews.report.features.words import feature_sentences
+from twoviews.report.features.map_words import map_sentences
+from twoviews.report.features.words import cluster_sentences, knn_sentences
 from twoviews.settings import FeaturesCommand
 from twoviews.stages.feature_maps import map_quality_figures
 from twoviews.stages.features import run_features
@@ -54,8 +55,10 @@ def test_without_maps_probes_are_the_same_and_nothing_is_drawn(checked: dict[boo
     for name in ("maps.npz", "index.csv", "clusters.csv", "logs/tsne_plot.png"):
         assert (checked[True] / name).exists()
         assert not (checked[False] / name).exists()
-    assert all("map" not in one for one in feature_sentences(fast))
-    assert len(feature_sentences(whole)) > len(feature_sentences(fast)) > 0
+    assert map_sentences(fast) == cluster_sentences(fast) == []
+    assert map_sentences(whole)
+    assert cluster_sentences(whole)
+    assert knn_sentences(fast) == knn_sentences(whole) != []
 
 
 def test_each_figure_of_a_probe_names_its_protocol(checked: dict[bool, Path]) -> None:

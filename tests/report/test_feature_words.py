@@ -10,10 +10,21 @@ from twoviews.report.features.map_words import map_sentences, map_sentences_on_t
 from twoviews.report.features.words import (
     cluster_sentences,
     curve_sentences,
-    feature_sentences,
     knn_sentences,
     silhouette_sentences,
 )
+
+
+def feature_sentences(features: dict[str, Any]) -> list[str]:
+    """Everything that can be said, in the order of the page's pictures."""
+    return [
+        *map_sentences(features),
+        *map_sentences_on_test(features),
+        *cluster_sentences(features),
+        *silhouette_sentences(features),
+        *curve_sentences(features),
+        *knn_sentences(features),
+    ]
 
 
 def quality(trustworthiness: float, features: float, **more: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import pytest
 from fixture_more import add_feature_checks, add_folds, add_label_curve, add_tuning, several_seeds
 from fixture_page import Page
 from fixture_study import CLASSES, HOSTILE, edit_results, write_study
+from test_feature_words import feature_sentences
 
-from twoviews.report.features.words import feature_sentences
 from twoviews.report.page import write_report
 from twoviews.report.source import load
 

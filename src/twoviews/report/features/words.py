@@ -1,4 +1,4 @@
-"""What the feature quality check found, in sentences that follow from its numbers.
+"""What clusters and probes of the feature quality check found, in sentences that follow from its numbers.
 
 Every function takes the mapping ``features`` of ``results.json`` and says nothing about what isn't there: runs without
 maps, and runs from before a measure was added, have fewer keys.
@@ -9,24 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twoviews.report.features.map_words import map_sentences, map_sentences_on_test
 from twoviews.report.words import NONE, count, dig, items, joined, number, percent
 
 WEAK, REASONABLE, STRONG = 0.25, 0.50, 0.70
 ALIKE = 0.01
 WIDE = 0.03
-
-
-def feature_sentences(features: Mapping[str, Any]) -> list[str]:
-    """Everything that can be said, in the order of the page's pictures."""
-    return [
-        *map_sentences(features),
-        *map_sentences_on_test(features),
-        *cluster_sentences(features),
-        *silhouette_sentences(features),
-        *curve_sentences(features),
-        *knn_sentences(features),
-    ]
 
 
 def cluster_sentences(features: Mapping[str, Any]) -> list[str]:
