@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,8 @@ def _defaults(
             data = "folder"
         device = getattr(named, "device", "auto")
         device = config.get("device", "auto") if device == "auto" else device
-        name = getattr(named, "recipe", None) or config.get("recipe") or _recipe(data, device, has_gpu)
+        computes_on_gpu = partial(_computes_on_gpu, device, has_gpu)
+        name = getattr(named, "recipe", None) or config.get("recipe") or recipes.recipe_name(data, computes_on_gpu)
         recipe = recipes.recipe_settings(name, None if command == "study" else command)
         values = _merge(recipe, inherited)
     values = _merge(values, config)
@@ -150,10 +152,8 @@ def _defaults(
     return {key: value for key, value in values.items() if key in kind.model_fields or key in config}
 
 
-def _recipe(data: str, device: str, has_gpu: Callable[[], bool]) -> str:
-    if data in recipes.RECIPES and not data.startswith("folder"):
-        return data
-    return recipes.recipe_name(data, has_gpu=device in ("auto", "cuda") and has_gpu())
+def _computes_on_gpu(device: str, has_gpu: Callable[[], bool]) -> bool:
+    return device in ("auto", "cuda") and has_gpu()
 
 
 def _run(command: str, named: Any, config: dict[str, Any]) -> Path | None:

@@ -16,7 +16,6 @@ from pydantic.fields import FieldInfo
 
 from twoviews import recipes, settings
 
-_STAGES = ("supervised", "pretrain", "features", "finetune")
 _KINDS: dict[Any, str] = {Path: "PATH", int: "INT", float: "FLOAT"}
 # Text that is more than text.
 _TEXTS = {
@@ -44,7 +43,7 @@ def _dotted(values: dict[str, Any]) -> set[str]:
     """What a recipe sets, as ``pretrain.epochs``."""
     keys: set[str] = set()
     for key, value in values.items():
-        keys |= {f"{key}.{below}" for below in value} if key in _STAGES else {key}
+        keys |= {f"{key}.{below}" for below in value} if key in recipes.STAGES else {key}
     return keys
 
 

@@ -6,12 +6,13 @@ takes the common keys and its own stage's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from twoviews.errors import SettingsError
 
-_STAGES = ("supervised", "pretrain", "features", "finetune")
+STAGES = ("supervised", "pretrain", "features", "finetune")  # that have settings of their own in a study
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,14 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def recipe_name(data: str, *, has_gpu: bool) -> str:
-    """The recipe that goes with DATA; ``has_gpu``: one of NVIDIA's or AMD's computes (``cuda``)."""
+def recipe_name(data: str, has_gpu: Callable[[], bool]) -> str:
+    """The recipe that goes with DATA; ``has_gpu``: one of NVIDIA's or AMD's computes (``cuda``).
+
+    It is asked for a folder alone: to know, torch may have to be loaded.
+    """
     if data in RECIPES and not data.startswith("folder"):
         return data
-    return "folder" if has_gpu else "folder-cpu"
+    return "folder" if has_gpu() else "folder-cpu"
 
 
 def recipe_settings(name: str, stage: str | None) -> dict[str, Any]:
@@ -129,5 +133,5 @@ def recipe_settings(name: str, stage: str | None) -> dict[str, Any]:
     settings = RECIPES[name].settings
     if stage is None:
         return dict(settings)
-    common = {key: value for key, value in settings.items() if key not in _STAGES}
+    common = {key: value for key, value in settings.items() if key not in STAGES}
     return {**common, **settings.get(stage, {})}

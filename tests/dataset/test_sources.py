@@ -39,7 +39,7 @@ def test_run_folders_are_called_after_what_was_named() -> None:
 def test_every_name_has_its_recipe_and_its_size(tmp_path: Path) -> None:
     assert NAMED == ("sample", "stl10", "cifar10", "cifar10_as_stl10")
     for name in NAMED:
-        assert recipe_name(name, has_gpu=False) == name
+        assert recipe_name(name, lambda: False) == name
         assert short_name(name) == name
         right = RECIPES[name].settings["image_size"]
         with pytest.raises(SettingsError, match=f"{name} are {right} pixels and stay so") as caught:

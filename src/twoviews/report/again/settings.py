@@ -99,7 +99,7 @@ def recipe_of(run: Run) -> Recipe | None:
     elif not isinstance(data, str):
         return None
     elif data in RECIPES or isinstance(device, str):
-        name = recipe_name(data, has_gpu=device == "cuda")
+        name = recipe_name(data, lambda: device == "cuda")
     else:
         return None
     try:
