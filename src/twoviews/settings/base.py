@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,9 @@ from pydantic import (
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bf16", "fp16"]
+Stem = Literal["auto", "small", "small-pool", "original"]
 
 
 def _joined(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 from tyro.conf import Positional
 
-from twoviews.settings.base import Fraction, Numbers, Settings, compares, numbers_of
+from twoviews.settings.base import Device, Fraction, Numbers, Precision, Settings, Stem, compares, numbers_of
 from twoviews.settings.groups import (
     DataSettings,
     FeatureSettings,
@@ -162,8 +162,8 @@ class PredictCommand(Settings):
     run: Positional[Path] = Field(description="study, classifier run, or features/ for the linear probe")
     folder: Positional[Path] = Field(description="images, any nesting")
     out: Path | None = Field(None, description="file to write; default: <run>/predictions-<folder>.csv")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
-    precision: Literal["auto", "float32", "bf16", "fp16"] = Field("auto", description="as in training")
+    device: Device = Field("auto", description="where to compute")
+    precision: Precision = Field("auto", description="as in training")
     cache: Path = Field(Path("data/cache"), description="where decoded images are kept")
     max_bad: Fraction = Field(1.0, description="share of unreadable files above which it is refused")
 
@@ -174,8 +174,8 @@ class ReplayCommand(Settings):
     run: Positional[Path | None] = Field(
         None, description="run or study; default: the newest that failed under output/"
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] | None = Field(None, description="where to compute; none: as the run")
-    precision: Literal["auto", "float32", "bf16", "fp16"] | None = Field(None, description="none: as the run")
+    device: Device | None = Field(None, description="where to compute; none: as the run")
+    precision: Precision | None = Field(None, description="none: as the run")
     threads: int | None = Field(None, ge=1, description="CPU threads; none: as the run")
 
 
@@ -212,14 +212,14 @@ with warnings.catch_warnings():
             "all", description="step: pretraining with data and views; augment, loss, data: these alone"
         )
         backbone: str | None = Field(None, description="timm model name; default: resnet18, on a GPU resnet50")
-        stem: Literal["auto", "small", "small-pool", "original"] = Field("auto", description="as in training")
+        stem: Stem = Field("auto", description="as in training")
         image_size: int | None = Field(None, ge=8, le=1024, description="pixels; default: 64, on a GPU 96")
         view_size: int | None = Field(None, ge=8, description="height and width of views; none: the image size")
         batch_size: int | None = Field(None, ge=2, description="images a step; default: as in pretraining")
         steps: int = Field(3, ge=1, description="steps a round, more where they are short; three rounds are timed")
         unlabeled: Path | None = Field(None, description="folder of images, any nesting; default: random images")
-        device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
-        precision: Literal["auto", "float32", "bf16", "fp16"] = Field("auto", description="as in training")
+        device: Device = Field("auto", description="where to compute")
+        precision: Precision = Field("auto", description="as in training")
         threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores")
         cuda_graphs: bool = Field(True, description="as in training")
         torch_compile: bool = Field(False, description="as in training")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from tyro.conf import Positional
 
-from twoviews.settings.base import Fraction, Range, Settings, compares
+from twoviews.settings.base import Device, Fraction, Precision, Range, Settings, Stem, compares
 
 
 class DataSettings(Settings):
@@ -62,9 +62,7 @@ class ModelSettings(Settings):
     """The backbone, the same in every stage."""
 
     backbone: str = Field("resnet50", description="timm model name, or resnet18_w16 / resnet18_w32")
-    stem: Literal["auto", "small", "small-pool", "original"] = Field(
-        "auto", description="first layer; auto: small up to 40 pixels, else original"
-    )
+    stem: Stem = Field("auto", description="first layer; auto: small up to 40 pixels, else original")
     init: str | None = Field(None, description="weights file to start from, or timm for its pretrained weights")
 
 
@@ -77,10 +75,8 @@ class RunSettings(Settings):
         False, description="start a new run beside an existing one from its weights, with these settings, at step 0"
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="everything random follows from it")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
-    precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 where the processor has it and it pays, else float32"
-    )
+    device: Device = Field("auto", description="where to compute")
+    precision: Precision = Field("auto", description="auto: bf16 where the processor has it and it pays, else float32")
     devices: int = Field(1, ge=1, description="processes (GPUs) on this machine")
     threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores")
     deterministic: bool = Field(
