@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from twoviews.errors import CheckpointError
 from twoviews.stages.folders import checked_backbone
 
 
@@ -43,3 +44,19 @@ def test_a_check_of_a_pretraining_elsewhere_is_where_its_settings_say(tmp_path: 
     places = {"run": str(tmp_path / "far/study/pretrain"), "out": None}
     (checked / "settings.yaml").write_text(yaml.safe_dump(places))
     assert checked_backbone(checked) == tmp_path / "far/study/pretrain/models/backbone.safetensors"
+
+
+def test_a_check_of_a_weights_file_is_of_that_file(tmp_path: Path) -> None:
+    checked, weights = tmp_path / "output/features-photos", tmp_path / "weights.safetensors"
+    checked.mkdir(parents=True)
+
+    def given(init: str) -> Path:
+        (checked / "settings.yaml").write_text(yaml.safe_dump({"run": None, "init": init, "out": None}))
+        return checked
+
+    weights.write_text("weights")
+    assert checked_backbone(given(str(weights))) == weights
+    weights.unlink()
+    for init, said in ((str(weights), "is not there any more"), ("timm", "timm's own weights")):
+        with pytest.raises(CheckpointError, match=said):
+            checked_backbone(given(init))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from twoviews.errors import CheckpointError
 from twoviews.evaluation.clusters import cluster_agreement, kmeans_starts
 from twoviews.evaluation.knn import KNN
 from twoviews.model.resnet50 import create_backbone
@@ -17,6 +18,8 @@ from twoviews.report.features.words import cluster_sentences, knn_sentences
 from twoviews.settings import FeaturesCommand
 from twoviews.stages.feature_maps import map_quality_figures
 from twoviews.stages.features import run_features
+from twoviews.stages.folders import PROBE
+from twoviews.stages.models import load_probe_classifier
 from twoviews.stages.setup import prepare
 from twoviews.trainers.weights import save_weights
 
@@ -59,6 +62,12 @@ def test_without_maps_probes_are_the_same_and_nothing_is_drawn(checked: dict[boo
     assert map_sentences(whole)
     assert cluster_sentences(whole)
     assert knn_sentences(fast) == knn_sentences(whole) != []
+
+
+def test_a_probe_on_weights_of_others_predicts_nothing_and_says_why(checked: dict[bool, Path]) -> None:
+    """Their model and normalisation are not known, which the check was told and did not need."""
+    with pytest.raises(CheckpointError, match=r"backbone\.safetensors was not written by twoviews: fine-tune from it"):
+        load_probe_classifier(checked[False] / PROBE)
 
 
 def test_each_figure_of_a_probe_names_its_protocol(checked: dict[bool, Path]) -> None:

@@ -74,17 +74,31 @@ def checked_backbone(checked: Path) -> Path:
     A study may have been moved since: where its folders lie to each other has not changed.
 
     Raises:
-        CheckpointError: they are not there.
+        CheckpointError: they are not there, or are timm's own, which lie in no file of the user's.
     """
     beside = checked.with_name("pretrain") / "models/backbone.safetensors"
     if beside.exists():
         return beside
     saved = load_settings(checked / "settings.yaml")
+    if saved.get("init") is not None:
+        return _given_weights(checked, saved["init"])
     if saved["out"] is not None:
         moved = Path(checked, os.path.relpath(saved["run"], saved["out"]), "models/backbone.safetensors")
         if moved.exists():
             return moved
     return backbone_file(Path(saved["run"]))
+
+
+def _given_weights(checked: Path, init: str) -> Path:
+    """What a feature check was given with ``--init``."""
+    if init == "timm":
+        raise CheckpointError(
+            f"{checked} is a check of timm's own weights, which it has no copy of: name a run of `twoviews finetune "
+            "--init timm` instead."
+        )
+    if not Path(init).is_file():
+        raise CheckpointError(f"{checked} is a check of {init}, which is not there any more: put it back.")
+    return Path(init)
 
 
 def stage_places(run: Path, stage: str) -> list[Path]:

@@ -64,14 +64,12 @@ def load_probe_classifier(file: Path) -> tuple[Classifier, dict[str, Any]]:
         file: ``linear_probe.safetensors`` in the folder of the check.
 
     Raises:
-        CheckpointError: the backbone is not there, or the probe does not say its classes.
+        CheckpointError: the backbone is not there or not ours, or the probe does not say its classes.
     """
     names, weights = probe_class_names(file), checked_backbone(file.parent)
     if not names:
         raise CheckpointError(f"{file} is of an older version, without its classes: run `twoviews features --new`.")
-    tensors, about = read_weights(weights)
-    backbone = backbone_from(about)
-    load_backbone_weights(backbone, tensors, str(weights))
+    backbone, about = _described_backbone(weights, "fine-tune from it, and name that run")
     classifier = Classifier(backbone, len(names))
     put_probe(load_probe(file), classifier)
     return classifier.eval(), {**about, "class_names": names}
@@ -142,11 +140,20 @@ def load_backbone(run: str | Path) -> nn.Module:
     Raises:
         CheckpointError: no weights there, or damaged ones.
     """
-    file = backbone_file(Path(run))
-    tensors, about = read_weights(file)
-    if "model" not in about:
-        raise CheckpointError(f"{file} was not written by twoviews: create the model and load it yourself.")
-    backbone = backbone_from(about)
-    load_backbone_weights(backbone, tensors, str(file))
+    backbone, about = _described_backbone(backbone_file(Path(run)), "create the model and load it yourself")
     backbone.about = about  # type: ignore[assignment]
     return backbone.eval()
+
+
+def _described_backbone(file: Path, otherwise: str) -> tuple[nn.Module, dict[str, Any]]:
+    """A backbone with its weights, and what the file says of it; ``otherwise``: what to do with one that says nothing.
+
+    Raises:
+        CheckpointError: damaged, or not written by twoviews, so that model and normalisation are not known.
+    """
+    tensors, about = read_weights(file)
+    if "model" not in about:
+        raise CheckpointError(f"{file} was not written by twoviews: {otherwise}.")
+    backbone = backbone_from(about)
+    load_backbone_weights(backbone, tensors, str(file))
+    return backbone, about
