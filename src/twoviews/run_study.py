@@ -7,7 +7,6 @@ the same command.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Any
 
 from twoviews.evaluation.maps import require_umap
 from twoviews.files import read_json, read_record, write_json
+from twoviews.report.again.machine import seconds_by_stage
 from twoviews.report.data import ReportData
 from twoviews.report.health.section import write_label_errors
 from twoviews.report.page import draw_report
@@ -133,9 +133,6 @@ def _clock(name: str, run: RunFolder, is_first: bool) -> Iterator[None]:
 def _results(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder) -> dict[str, Any]:
     """results.json of the study, put together from its stages'."""
     first = plan.mains[0]
-    seconds: dict[str, float] = defaultdict(float)
-    for name, spent in read_json(run.path / "seconds.json").items():
-        seconds["tune" if name.startswith("tune/") else name.rpartition("/")[2]] += spent
     whole = _over_seeds(plan.mains)
     tuning = sweep.results() if settings.tune else None
     points = [*plan.budgets, plan.mains] if plan.budgets else []
@@ -157,7 +154,7 @@ def _results(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder)
         "speed": {
             "pretrain_images_per_second": read_json(first.pretrained / "results.json")["images_per_second"],
         },
-        "seconds": {**seconds, "total": sum(seconds.values())},
+        "seconds": seconds_by_stage(read_json(run.path / "seconds.json")),
     }
 
 

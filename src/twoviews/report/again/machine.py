@@ -77,8 +77,13 @@ def _seconds(run: Run) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         run.problems.append(f"seconds.json can't be read ({error})")
         return {}
+    return seconds_by_stage(noted) if isinstance(noted, dict) else {}
+
+
+def seconds_by_stage(noted: Mapping[str, Any]) -> dict[str, float]:
+    """What ``seconds.json`` has of each stage's folder, over all seeds and budgets; ``total`` of all stages."""
     spent: dict[str, float] = defaultdict(float)
-    for place, value in noted.items() if isinstance(noted, dict) else ():
+    for place, value in noted.items():
         spent["tune" if place.startswith("tune/") else place.rpartition("/")[2]] += number(value) or 0.0
     return {**spent, "total": sum(spent.values())} if spent else {}
 
