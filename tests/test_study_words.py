@@ -40,8 +40,10 @@ def test_a_study_that_was_complete_repeats_what_it_found(
     shared = SimpleNamespace(splits=splits, engine=SimpleNamespace(is_first=True))
     worked: list[Any] = []
 
-    def in_run_folder(command: str, settings: Any, shared: Any, work: Any) -> Path:
-        if not finished:
+    def in_run_folder(command: str, settings: Any, shared: Any, work: Any, when_finished: Any) -> Path:
+        if finished:
+            when_finished(tmp_path)
+        else:
             work(None)
         return tmp_path
 
@@ -51,6 +53,15 @@ def test_a_study_that_was_complete_repeats_what_it_found(
     assert module.run_study(StudyCommand()) == tmp_path
     assert len(worked) == (not finished)
     assert ("Pretraining helped in this run: " in capsys.readouterr().out) == finished
+
+
+def test_of_a_study_that_was_stopped_before_its_page_the_page_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Path] = []
+    monkeypatch.setattr(module, "_report", drawn.append)
+    module._say_again(tmp_path)
+    assert drawn == [tmp_path]
 
 
 def test_one_more_is_shown_rather_than_counted() -> None:

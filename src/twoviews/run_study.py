@@ -46,19 +46,7 @@ def run_study(settings: StudyCommand) -> Path:
         require_umap()
     if settings.with_imagenet:
         new_backbone(settings, shared.image_size, seed=settings.seed, init="timm")
-    worked = False
-
-    def work(run: RunFolder) -> None:
-        nonlocal worked
-        worked = True
-        _study(settings, seeds, run)
-
-    path = in_run_folder("study", settings, shared, work)
-    if shared.engine.is_first and not (path / "report.html").exists():
-        _report(path)
-    elif shared.engine.is_first and not worked:
-        say_found(path, path / "report.html")
-    return path
+    return in_run_folder("study", settings, shared, lambda run: _study(settings, seeds, run), _say_again)
 
 
 def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
@@ -81,6 +69,14 @@ def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
     if is_first:
         run.finish(_results(settings, plan, sweep, run))
         _report(run.path)
+
+
+def _say_again(path: Path) -> None:
+    """Say what a study that is finished has found; of one that was stopped at its last step, draw the page first."""
+    if (path / "report.html").exists():
+        say_found(path, path / "report.html")
+    else:
+        _report(path)
 
 
 def _report(path: Path) -> None:

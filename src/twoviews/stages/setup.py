@@ -194,8 +194,18 @@ def backbone_from(about: dict[str, Any]) -> nn.Module:
     return create_backbone(about["model"], stem)
 
 
-def in_run_folder(command: str, settings: Any, shared: Shared, work: Callable[[RunFolder], None]) -> Path:
-    """Do a command's work in its run folder, unless it is finished; returns the folder."""
+def in_run_folder(
+    command: str,
+    settings: Any,
+    shared: Shared,
+    work: Callable[[RunFolder], None],
+    when_finished: Callable[[Path], None] | None = None,
+) -> Path:
+    """Do a command's work in its run folder, or, where that was done before, ``when_finished`` in the first process.
+
+    Returns:
+        The folder.
+    """
     name = short_name(settings.data, named_parts(settings).values())
     default = settings.out or OUTPUT / f"{command}-{name}"
     machine = shared.engine.describe()
@@ -211,6 +221,8 @@ def in_run_folder(command: str, settings: Any, shared: Shared, work: Callable[[R
         if finished:
             if shared.engine.is_first:
                 say(f"{command}: already complete in {run.path}; use --new to run it again beside it")
+                if when_finished is not None:
+                    when_finished(run.path)
             return run.path
         if shared.engine.is_first:
             say(f"{command}: {run.path}, seed {settings.seed}")
