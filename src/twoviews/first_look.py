@@ -17,6 +17,7 @@ from twoviews.dataset.parts import (
     require_any_part,
     require_folder,
     require_part,
+    without_folds,
     without_test,
 )
 from twoviews.errors import CheckpointError, DataError, SettingsError
@@ -79,7 +80,7 @@ def _require_folds(settings: DataSettings, *, named: bool) -> None:
         return
     if named or settings.data not in WITH_FOLDS:
         name = "a folder" if named and settings.data in NAMED else settings.data
-        raise SettingsError(f"{flag}: {name} has no official folds; {' and '.join(WITH_FOLDS)} have.")
+        raise without_folds(name, flag)
 
 
 def _require_pictures(folder: Path) -> None:

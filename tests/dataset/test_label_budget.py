@@ -127,7 +127,9 @@ def test_a_folds_image_that_was_a_copy_is_gone_and_said() -> None:
 
 
 def test_folds_that_are_not_there_are_refused() -> None:
-    with pytest.raises(SettingsError, match="no official folds"):
+    with pytest.raises(SettingsError, match=r"--fold: .* has no official folds; stl10 and cifar10_as_stl10 have"):
         with_fold(splits_of(), 0)
+    with pytest.raises(SettingsError, match="folds of stl10 is missing"):
+        with_fold(replace(splits_of(), name="stl10"), 0)
     with pytest.raises(SettingsError, match="the folds 0 to 0"):
         with_fold(splits_of(folds=[np.arange(9, dtype=np.int64)]), 1)

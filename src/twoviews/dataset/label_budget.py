@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from twoviews.dataset.images import ImageSet, Indices, evenly_spaced
+from twoviews.dataset.parts import without_folds
 from twoviews.dataset.splits import Splits, class_counts, validation_count
 from twoviews.errors import SettingsError
 
@@ -76,7 +77,7 @@ def with_fold(splits: Splits, fold: int) -> Splits:
         SettingsError: the data has no folds, or not so many.
     """
     if splits.folds is None:
-        raise SettingsError(f"{splits.name} has no official folds; stl10 and cifar10_as_stl10 have.")
+        raise without_folds(splits.name, "--fold")
     if not 0 <= fold < len(splits.folds):
         raise SettingsError(f"--fold {fold}: {splits.name} has the folds 0 to {len(splits.folds) - 1}.")
     rows = splits.folds[fold]

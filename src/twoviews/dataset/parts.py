@@ -98,6 +98,15 @@ def without_test(name: str) -> DataError:
     )
 
 
+def without_folds(name: str, flag: str) -> SettingsError:
+    """What is raised where ``flag`` asks for folds of data that has none, or has lost the file that lists them."""
+    if name in WITH_FOLDS:
+        return SettingsError(
+            f"{flag}: the file that lists the folds of {name} is missing; put it back, or leave {flag} out."
+        )
+    return SettingsError(f"{flag}: {name} has no official folds; {' and '.join(WITH_FOLDS)} have.")
+
+
 def _has_pictures(folder: str) -> bool:
     """Whether a folder holds a file that is a picture by its name."""
     try:

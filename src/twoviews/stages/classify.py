@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twoviews.errors import DataError
 from twoviews.evaluation.classification import confusion_counts
 from twoviews.files import read_json_lines
 from twoviews.model.resnet50 import Classifier, freeze
@@ -78,8 +77,7 @@ def _run(name: str, task: Callable[[Any, Shared], Task], settings: Any, shared: 
 
 
 def _classes(shared: Shared) -> int:
-    if not shared.can_train:
-        raise DataError(f"{shared.splits.name} has no labelled training images; add train/<class>/.")
+    shared.require_labels()
     return len(shared.splits.class_names)
 
 

@@ -60,6 +60,15 @@ class Shared:
         """Whether there are labels to train on."""
         return len(self.splits.train) > 0 and len(self.splits.class_names) > 1
 
+    def require_labels(self) -> None:
+        """Refuse to train a classifier where there is nothing to train it on.
+
+        Raises:
+            DataError: no labelled training images, or of one class alone.
+        """
+        if not self.can_train:
+            raise DataError(f"{self.splits.name} has no labelled training images; add train/<class>/.")
+
 
 def prepare(settings: Any, *, require_labels: bool = True) -> Shared:
     """Start the engine and load the data that a command's settings name."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from twoviews.dataset.label_budget import label_counts
 from twoviews.dataset.leaks import Hashed
-from twoviews.errors import DataError, SettingsError
+from twoviews.dataset.parts import without_folds
+from twoviews.errors import SettingsError
 from twoviews.settings import LabelSettings, StudyCommand, numbers_of
 from twoviews.stages.comparison import Comparison
 from twoviews.stages.setup import Shared, limited, load, split, start_engine
@@ -50,8 +51,7 @@ def layout(settings: StudyCommand, seeds: list[Shared], root: Path) -> Layout:
         SettingsError: folds of data that has none, two numbers of labels that come to the same, or more than there are.
         DataError: no labels to train on.
     """
-    if not seeds[0].can_train:
-        raise DataError(f"{seeds[0].splits.name} has no labelled training images; add train/<class>/.")
+    seeds[0].require_labels()
     mains: list[Comparison] = []
     for i, shared in enumerate(seeds):
         seed = settings.seed + i
@@ -65,9 +65,7 @@ def layout(settings: StudyCommand, seeds: list[Shared], root: Path) -> Layout:
     if settings.folds:
         official = seeds[0].splits.folds
         if official is None:
-            raise SettingsError(
-                f"--folds: {seeds[0].splits.name} has no official folds; stl10 and cifar10_as_stl10 have."
-            )
+            raise without_folds(seeds[0].splits.name, "--folds")
         folds = [_with(settings, mains[0], LabelSettings(fold=i)) for i in range(len(official))]
     return Layout(mains, budgets, folds)
 
