@@ -11,6 +11,7 @@ from twoviews.dataset.images import Skipped
 from twoviews.dataset.parts import LABELLED
 from twoviews.dataset.scan import Scan, name_order
 from twoviews.errors import DataError
+from twoviews.listing import first_few
 
 _SHOWN = 10
 
@@ -25,9 +26,8 @@ def not_pictures(count: int) -> list[str]:
 
 def shown(names: set[str] | tuple[str, ...]) -> str:
     ordered = [ascii(name)[1:-1] if not name.isprintable() else name for name in sorted(names, key=name_order)]
-    few = len(ordered) if len(ordered) == _SHOWN + 1 else _SHOWN
-    more = f" and {len(ordered) - few} more" if len(ordered) > few else ""
-    return (", ".join(ordered[:few]) + more) or "none"
+    few, more = first_few(ordered, _SHOWN)
+    return (", ".join(few) + (f" and {more} more" if more else "")) or "none"
 
 
 def nothing_in(folder: Path, part: str) -> str:

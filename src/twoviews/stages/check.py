@@ -10,6 +10,7 @@ from typing import Any
 from twoviews.dataset.parts import NAMED, PARTS, named_parts
 from twoviews.dataset.splits import Splits
 from twoviews.files import write_json
+from twoviews.listing import first_few
 from twoviews.settings import CheckCommand
 from twoviews.stages.columns import aligned
 from twoviews.stages.data_files import data_results, write_lists
@@ -103,9 +104,8 @@ def _balance(splits: Splits) -> str:
 
 
 def _some(lines: Sequence[str]) -> list[str]:
-    shown = len(lines) if len(lines) == SHOWN + 1 else SHOWN  # "and 1 more" takes the line that it could have
-    more = [f"  and {len(lines) - shown:,} more"] if len(lines) > shown else []
-    return [f"  {line}" for line in lines[:shown]] + more
+    few, more = first_few(lines, SHOWN)
+    return [f"  {line}" for line in few] + ([f"  and {more:,} more"] if more else [])
 
 
 def _short(reason: str) -> str:

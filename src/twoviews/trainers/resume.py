@@ -8,6 +8,7 @@ from typing import Any
 from twoviews.dataset.fingerprint import Fingerprint
 from twoviews.errors import CheckpointError, SettingsError
 from twoviews.files import write_bytes
+from twoviews.listing import first_few
 from twoviews.settings import RunSettings
 from twoviews.trainers.environment import first_start
 from twoviews.trainers.settings_file import PLACES, differences, load_settings
@@ -48,7 +49,8 @@ def require_same_run(
     unmoved = others is None and data is not None and (folder / DATA_INDEX).exists()
     wrong = [text for name, text in changed.items() if not (unmoved and name in PLACES)]
     if wrong:
-        shown = "; ".join(wrong[:_SHOWN]) + (f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
+        few, more = first_few(wrong, _SHOWN)
+        shown = "; ".join(few) + (f"; and {more} more" if more else "")
         forks = "epochs" in type(settings).model_fields and settings.group is None
         fork = ", or from its weights with --fork" if forks else ""
         raise SettingsError(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from twoviews.listing import first_few
 from twoviews.report.image_index import class_numbers
 from twoviews.report.source import Run
 from twoviews.report.tested import Tested
@@ -100,10 +101,8 @@ def _says(names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> tuple[li
         images = f"{SPLIT_NAMES[split].lower()} images"
         if not low:
             missing = [name for name, images_ in zip(names, found, strict=True) if not images_]
-            which = (
-                joined(missing[:3]) if len(missing) <= 3 else f"{', '.join(missing[:3])} and {len(missing) - 3} more"
-            )
-            says.append(f"There are no {images} of {which}.")
+            few, more = first_few(missing, 3)
+            says.append(f"There are no {images} of {joined([*few, f'{more} more'] if more else few)}.")
             is_uneven = True
         elif high >= UNEVEN * low:
             says.append(

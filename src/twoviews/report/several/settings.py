@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from twoviews.listing import first_few
 from twoviews.report.again.settings import default_settings, used_settings
 from twoviews.report.source import Run
 from twoviews.report.tables import Table, plain
@@ -33,8 +34,8 @@ def differing_table(names: Sequence[str], rows: Mapping[str, Sequence[str]], hea
 def short_note(rows: Mapping[str, Sequence[str]], place: int) -> str:
     """The first of a study's settings that differ, for under its name."""
     parts = [f"{key} {values[place]}" for key, values in rows.items() if values[place] != NONE]
-    more = [f"{len(parts) - _MOST_NOTED} more below"] if len(parts) > _MOST_NOTED else []
-    return " · ".join([*parts[:_MOST_NOTED], *more])
+    few, more = first_few(parts, _MOST_NOTED)
+    return " · ".join([*few, f"{more} more below"] if more else few)
 
 
 def _differing(sides: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]) -> dict[str, list[str]]:

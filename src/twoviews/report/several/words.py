@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twoviews.listing import first_few
 from twoviews.report.several.pairs import Pair, Pairing
 from twoviews.report.verdict import verdict
 from twoviews.report.words import count, dig, items, joined, number, p_value, percent, signed, signed_range
@@ -113,8 +114,8 @@ def _uncompared(names: Sequence[str], tops: Sequence[float | None], pairing: Pai
 
 def _listed(pairs: Sequence[Pair], names: Sequence[str]) -> str:
     parts = [f"{names[pair.b]} ({signed(pair.points)}, {signed_range((pair.low, pair.high))})" for pair in pairs]
-    more = [f"{len(parts) - _MOST_NAMED} more"] if len(parts) > _MOST_NAMED else []
-    return joined([*parts[:_MOST_NAMED], *more])
+    few, more = first_few(parts, _MOST_NAMED)
+    return joined([*few, f"{more} more"] if more else few)
 
 
 def _evidence(pair: Pair) -> str:
