@@ -89,7 +89,7 @@ def run_bench(settings: BenchCommand) -> list[Row]:
 
 def _training(settings: BenchCommand, engine: Engine) -> PretrainCommand:
     """How pretraining would run: what was asked for over the recipe of a folder on this kind of machine."""
-    recipe = recipe_settings(recipe_name("folder", lambda: engine.device.type != "cpu"), "pretrain")
+    recipe = recipe_settings(recipe_name("folder", lambda: engine.device.type == "cuda"), "pretrain")
     asked = {key: getattr(settings, key) for key in ("backbone", "stem", "image_size", "batch_size", "view_size")}
     values = {key: recipe[key] for key in ("backbone", "image_size")}
     values |= {key: value for key, value in asked.items() if value is not None}
