@@ -160,11 +160,44 @@ def test_the_gradient_is_the_derivative(decoupled: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("images", [8, 256])
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_learned_temperature_gets_its_gradient_in_both_forms(images: int, separate: bool, decoupled: bool) -> None:
+    z, temperature = projections(images, 4), torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+
+    def loss(t: float | Tensor) -> Tensor:
+        return info_nce(z, t, candidates=z.clone() if separate else None, decoupled=decoupled)[0]
+
+    (gradient,) = torch.autograd.grad(loss(temperature), temperature)
+    assert loss(temperature).item() == pytest.approx(loss(0.3).item(), rel=1e-12)
+    assert gradient.item() == pytest.approx((loss(0.3 + 1e-6) - loss(0.3 - 1e-6)).item() / 2e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_second_derivative_is_right_or_refused(separate: bool) -> None:
+    def penalty(images: int) -> Tensor:
+        """What a gradient penalty does: the loss's gradient does not itself need one."""
+        z = projections(images, 3).requires_grad_()
+        loss, _ = info_nce(z, 0.5, candidates=z if separate else None)
+        (gradient,) = torch.autograd.grad(loss, z, create_graph=True)
+        return gradient.square().sum()
+
+    assert penalty(4).requires_grad
+    with pytest.raises(RuntimeError, match="differentiated once"):
+        penalty(256)
+
+
 def test_what_can_not_be_computed_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"one number, got a tensor \(4, 3\); two views go in as one tensor"):
+        info_nce(torch.randn(4, 3), torch.randn(4, 3))  # as other libraries take them
+    with pytest.raises(ValueError, match=r"rows×D, got \(2, 4, 3\)"):
+        info_nce(torch.randn(2, 4, 3))
+    with pytest.raises(ValueError, match=r"rows×D, got \(8, 5\)"):
+        info_nce(torch.randn(4, 3), candidates=torch.randn(8, 5))
     with pytest.raises(ValueError, match="two views of each image, got 5 rows"):
         info_nce(torch.randn(5, 3))
     with pytest.raises(ValueError, match="at least 2 images"):
         info_nce(torch.randn(2, 3))
-    for temperature in (0.0, -0.1):
+    for temperature in (0.0, -0.1, math.nan):
         with pytest.raises(ValueError, match="temperature must be positive"):
             info_nce(torch.randn(4, 3), temperature)

@@ -23,7 +23,7 @@ GPU_TILES_FROM = 8192 * 8192
 
 def info_nce(
     projections: Tensor,
-    temperature: float = 0.5,
+    temperature: float | Tensor = 0.5,
     *,
     candidates: Tensor | None = None,
     first_row: int = 0,
@@ -37,7 +37,9 @@ def info_nce(
     the same loss and gradient, with memory that grows with N and not with its square, differentiable once.
 
     Over several processes each calls with its own 2n projections as anchors and the gathered projections of all as
-    ``candidates``: process r's rows are then candidates first_row, ..., first_row + 2n - 1, in the same order.
+    ``candidates``: process r's rows are then candidates first_row, ..., first_row + 2n - 1, in the same order. Where
+    the gathering sums a row's gradients over the processes, and parameters' gradients are averaged (DDP), they are
+    those of one process with the whole batch.
 
     Decoupled, the positive is not in the sum. In NT-Xent an anchor's gradient carries its probability of a miss as a
     factor, so that easy positives, which small batches have more of, hardly teach; without the positive in the sum
@@ -45,7 +47,7 @@ def info_nce(
 
     Args:
         projections: 2n×D, first views then second views; not normalised.
-        temperature: t > 0.
+        temperature: t > 0; a tensor () where it is learned (on a GPU the host then waits for its value).
         candidates: M×D with the projections among them; the projections themselves when None.
         first_row: where the projections begin in the candidates.
         decoupled: leave the positive out of the sum (DCL).
@@ -55,13 +57,23 @@ def info_nce(
         other candidate. Both are scalars; top-1 carries no gradient.
 
     Raises:
-        ValueError: fewer than 2 images, an odd number of rows, projections that reach outside the candidates, or a
-            temperature that is not positive.
+        ValueError: fewer than 2 images, an odd number of rows, other than two dimensions, candidates of another
+            width, projections that reach outside the candidates, or a temperature that is not one positive number.
+        RuntimeError: computed in tiles and differentiated twice.
     """
+    for rows in (projections,) if candidates is None else (projections, candidates):
+        if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.shape[1:] != projections.shape[1:]:
+            got = f"{tuple(rows.shape)}" if isinstance(rows, Tensor) else type(rows).__name__
+            raise ValueError(f"projections, and candidates of the same width, must be tensors rows×D, got {got}")
+    if isinstance(temperature, Tensor) and temperature.numel() != 1:
+        raise ValueError(
+            f"temperature must be one number, got a tensor {tuple(temperature.shape)}; "
+            "two views go in as one tensor: info_nce(torch.cat([first, second]))"
+        )
     anchors = len(projections)
     if anchors % 2:
         raise ValueError(f"projections must hold two views of each image, got {anchors} rows")
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     count = anchors if candidates is None else len(candidates)
     if count < 4:
@@ -80,7 +92,12 @@ def info_nce(
 
 
 def info_nce_dense(
-    anchors: Tensor, candidates: Tensor | None, temperature: float, first_row: int = 0, *, decoupled: bool = False
+    anchors: Tensor,
+    candidates: Tensor | None,
+    temperature: float | Tensor,
+    first_row: int = 0,
+    *,
+    decoupled: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The definition, with the whole matrix of similarities, for vectors of length 1."""
     row = torch.arange(len(anchors), device=anchors.device)

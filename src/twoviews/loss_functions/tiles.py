@@ -14,13 +14,14 @@ positive, m_i·exp(logit - L_i) at a negative. Said so, nothing cancels where th
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 # The symmetric form sums exp(logit) as it is, with logits in ±1/temperature. Up to e^±64 leaves float32 (e^±87) room
 # for a sum of e^16 candidates and for the products with its inverse, without a loss of digits.
@@ -39,7 +40,7 @@ STRIP_NUMBERS, STRIP_ROWS = 2**25, (16, 512)
 def info_nce_in_tiles(
     anchors: Tensor,
     candidates: Tensor | None,
-    temperature: float,
+    temperature: float | Tensor,
     first_row: int = 0,
     rows: int | None = None,
     *,
@@ -60,13 +61,31 @@ def info_nce_in_tiles(
     # The 1/t goes into the vectors, A×D numbers, not into the logits, A×M.
     if candidates is None and 1 / temperature <= LARGEST_LOGIT:
         rows = min(rows or (CPU_TILE if anchors.device.type == "cpu" else GPU_TILE), len(anchors) // 2)
-        loss, top1 = _Symmetric.apply(anchors / math.sqrt(temperature), rows, decoupled)
+        # A tensor stays one, so that a learned temperature gets its gradient.
+        root = temperature.sqrt() if isinstance(temperature, Tensor) else math.sqrt(temperature)
+        loss, top1 = _Symmetric.apply(anchors / root, rows, decoupled)
         return loss, top1
     candidates = anchors if candidates is None else candidates
     fewest, most = STRIP_ROWS
     rows = min(rows or max(fewest, min(most, STRIP_NUMBERS // len(candidates))), len(anchors) // 2)
     loss, top1 = _Strips.apply(anchors / temperature, candidates, first_row, rows, decoupled)
     return loss, top1
+
+
+def _once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse a gradient that is to be differentiated again.
+
+    torch's own ``once_differentiable`` refuses only where the loss's gradient needs one; else the second derivative
+    would come out wrong, as if this gradient were a constant.
+    """
+
+    @functools.wraps(backward)
+    def checked(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("info_nce of so many rows is computed in tiles and can be differentiated once only")
+        return backward(ctx, *gradients)
+
+    return checked
 
 
 class _Symmetric(torch.autograd.Function):
@@ -101,7 +120,7 @@ class _Symmetric(torch.autograd.Function):
         return _results(ctx, margin, positive > hardest, decoupled)
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         x, negatives, miss = ctx.saved_tensors
         blocks, buffer, other = _blocks(len(x), ctx.size), x.new_empty(ctx.size**2), x.new_empty(ctx.size**2)
@@ -165,7 +184,7 @@ class _Strips(torch.autograd.Function):
         return _results(ctx, margin, right, decoupled)
 
     @staticmethod
-    @once_differentiable
+    @_once
     def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         scale = loss_gradient / ctx.count
         anchors_gradient, candidates_gradient = (None if g is None else g * scale for g in ctx.saved_tensors)
