@@ -18,6 +18,7 @@ from twoviews.model.resnet50 import (
     create_backbone,
     feature_width,
     freeze,
+    require_size,
     resolve_stem,
 )
 
@@ -153,6 +154,40 @@ def test_a_copy_of_a_frozen_backbone_is_frozen_too() -> None:
 def test_a_classifier_starts_with_equal_chances() -> None:
     classifier = Classifier(create_backbone("resnet18_w16", "small"), classes=5)
     assert torch.equal(classifier(torch.randn(3, 3, 16, 16)), torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("name", ["resnet18_w16", "test_vit", "test_mambaout", "mobilenetv3_small_050"])
+def test_features_are_as_wide_as_it_is_said(name: str) -> None:
+    """timm's ``num_features`` is not, where a last layer follows the pooling."""
+    backbone = create_backbone(name)
+    with torch.no_grad():
+        assert backbone.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, feature_width(backbone))
+
+
+def test_images_of_a_size_that_it_does_not_take_are_refused_in_one_line() -> None:
+    name = "vit_tiny_patch16_224"
+    with pytest.raises(
+        SettingsError, match=rf"^--backbone {name} does not take images of 32 pixels \(.+224.+\): "
+    ) as e:
+        require_size(create_backbone(name), name, 32)
+    assert "\n" not in str(e.value)
+
+
+def test_to_look_at_the_size_changes_nothing() -> None:
+    backbone = create_backbone("resnet18_w16", "small").train()
+    freeze(backbone.layer1)  # type: ignore[arg-type]
+    before, modes, numbers = state(backbone), [m.training for m in backbone.modules()], torch.get_rng_state()
+    require_size(backbone, "resnet18_w16", 32)
+    assert same(before, state(backbone))
+    assert modes == [m.training for m in backbone.modules()]
+    assert torch.equal(numbers, torch.get_rng_state())
+
+
+def test_features_that_are_not_one_row_an_image_are_refused() -> None:
+    net = nn.Conv2d(3, 8, 3)
+    net.num_features = 8  # type: ignore[assignment]
+    with pytest.raises(SettingsError, match=r"my_net gives features of shape \(1, 8, 30, 30\), not \(1, 8\)"):
+        require_size(net, "my_net", 32)
 
 
 def test_an_unknown_name_is_refused_with_a_hint() -> None:

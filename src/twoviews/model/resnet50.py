@@ -86,9 +86,35 @@ def _swap_stem(backbone: nn.Module, name: str, *, keep_pool: bool, keep_weights:
 
 def feature_width(backbone: nn.Module) -> int:
     """D, the width of the backbone's features."""
-    width = backbone.num_features
+    # Of a MobileNetV3, a VGG and others, timm's num_features is the width before the layer that comes last.
+    width = getattr(backbone, "head_hidden_size", None) or backbone.num_features
     assert isinstance(width, int)
     return width
+
+
+def require_size(backbone: nn.Module, name: str, size: int) -> None:
+    """Refuse a backbone that does not make N×D features of images of ``size`` pixels.
+
+    Raises:
+        SettingsError: some take one size alone, or none so small; a user's own may give another shape.
+    """
+    training = {module: module.training for module in backbone.modules()}
+    try:
+        with torch.no_grad():  # not inference_mode: what some models keep of a forward pass is trained with later
+            shape = tuple(backbone.eval()(torch.zeros(1, 3, size, size)).shape)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise SettingsError(
+            f"--backbone {name} does not take images of {size} pixels ({reason}): name another, or another "
+            "--image-size (and --view-size)."
+        ) from error
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    if shape != (1, feature_width(backbone)):
+        raise SettingsError(
+            f"--backbone {name} gives features of shape {shape}, not (1, {feature_width(backbone)}): name another."
+        )
 
 
 def count_parameters(module: nn.Module) -> int:

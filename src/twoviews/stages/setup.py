@@ -23,6 +23,7 @@ from twoviews.model.resnet50 import (
     create_backbone,
     feature_width,
     require_name,
+    require_size,
     resolve_stem,
 )
 from twoviews.settings import DataSettings, LabelSettings, ModelSettings, RunSettings
@@ -176,6 +177,9 @@ def new_backbone(settings: ModelSettings, image_size: int, *, seed: int, init: s
     torch.manual_seed(seed)
     stem = resolve_stem(settings.stem, image_size)
     backbone = create_backbone(settings.backbone, stem, pretrained=init == "timm")
+    asked = (getattr(settings, key, None) for key in ("view_size", "first_view_size"))
+    for size in {image_size, *filter(None, asked)}:
+        require_size(backbone, settings.backbone, size)
     if init is not None and init != "timm":
         tensors, _ = read_weights(Path(init))
         said = load_backbone_weights(backbone, tensors, init)
