@@ -1,4 +1,4 @@
-"""Weights for others: the plain state dict with timm's key names."""
+"""Weights for others: the plain state dict with timm's key names, and beside it what is needed to use them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from twoviews.errors import CheckpointError
-from twoviews.files import write_bytes
+from twoviews.files import write_bytes, write_json
 from twoviews.settings import ExportCommand
 from twoviews.stages.folders import newest_run, stage_places
 from twoviews.trainers.progress import say
@@ -16,7 +16,9 @@ from twoviews.trainers.weights import read_weights
 
 
 def run_export(settings: ExportCommand) -> list[Path]:
-    """Write backbone.pth and classifier.pth from what RUN holds; returns the files.
+    """Write backbone.pth and classifier.pth from what RUN holds, each with a .json; returns the .pth files.
+
+    The .json is what the weights were trained with: model, stem, image_size, mean, std, ..., the classes in order.
 
     Raises:
         CheckpointError: RUN holds no weights.
@@ -37,6 +39,7 @@ def run_export(settings: ExportCommand) -> list[Path]:
         torch.save(tensors, stream)
         target = (settings.out or source.parent) / f"{name}.pth"
         write_bytes(target, stream.getvalue())
+        write_json(target.with_suffix(".json"), about)
         classes = f", num_classes={len(about['class_names'])}" if "class_names" in about else ", num_classes=0"
         kept = "; its head keeps projection layers, which timm has not" if "head_layers" in about else ""
         say(f"export: {target} ({about.get('model')}, {about.get('stem')} stem{classes}{kept})")
