@@ -165,6 +165,23 @@ def test_from_python_it_can_be_called_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert [settings.seed for settings in asked] == [1, 2]
 
 
+def test_from_python_a_folder_may_be_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    twoviews, asked = importlib.import_module("twoviews"), []
+    monkeypatch.setattr("twoviews.run_study.run_study", asked.append)
+    (tmp_path / "test").mkdir()
+    for data in (tmp_path, str(tmp_path)):
+        twoviews.study(data)
+    assert asked[0] == asked[1]
+    with pytest.raises(twoviews.TwoviewsError, match="data: should be text"):
+        twoviews.study(3)
+
+
+def test_public_names_are_listed_before_they_are_loaded() -> None:
+    code = "import sys, twoviews; print(set(twoviews.__all__) <= set(dir(twoviews)), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 def test_from_python_the_same_rules_hold() -> None:
     got = from_values("study", "StudyCommand", {"data": "sample", "pretrain": {"epochs": 3}, "seed": 2})
     assert got == parsed("study", "sample", "--pretrain.epochs", 3, "--seed", 2)

@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 import yaml
+from PIL import Image, ImageOps
 from real_commands import CLASSES, FAST, STAGES, twoviews
 
 from twoviews import load_backbone
@@ -226,6 +227,24 @@ def test_export_gives_a_state_dict_that_timm_takes(study, tmp_path):
     classifier.conv1 = torch.nn.Conv2d(3, 16, 3, padding=1, bias=False)
     classifier.maxpool = torch.nn.Identity()
     classifier.load_state_dict(torch.load(tmp_path / "exported/classifier.pth", weights_only=True))
+    # Without its normalisation a state dict gives other features, and without the classes' order other classes.
+    assert json.loads((tmp_path / "exported/backbone.json").read_text()) == ours.about
+    about = json.loads((tmp_path / "exported/classifier.json").read_text())
+    assert (about["mean"], len(about["class_names"])) == (ours.about["mean"], 3)
+
+
+def test_timm_s_own_way_makes_the_images_that_a_backbone_was_trained_on(study, photos):
+    backbone = load_backbone(study)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(backbone))
+    stored = np.load(study / "features/features-pretrained.npy")
+    listed = rows(study / "features/index.csv")
+    images = [Image.open(photos / row["file"]).convert("RGB") for row in listed[:8]]
+    size = (backbone.about["image_size"],) * 2
+    seen = torch.stack([transform(ImageOps.fit(image, size, Image.Resampling.BICUBIC)) for image in images])
+    assert not backbone.training
+    with torch.no_grad():
+        np.testing.assert_allclose(backbone(seen).numpy(), stored[[int(row["id"]) for row in listed[:8]]], atol=0.02)
+    assert len(stored) == len(listed)
 
 
 def test_user_files_are_untouched(photos, tmp_path):

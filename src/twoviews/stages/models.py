@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,15 @@ from twoviews.stages.folders import backbone_file, checked_backbone
 from twoviews.stages.probe_files import as_linear_layer, load_probe, probe_class_names
 from twoviews.stages.setup import backbone_from
 from twoviews.trainers.weights import load_backbone_weights, read_weights
+
+if TYPE_CHECKING:
+
+    class Backbone(nn.Module):
+        """A timm model, as ``load_backbone`` gives it: what a type checker can't see of it."""
+
+        about: dict[str, Any]
+        num_features: int
+        pretrained_cfg: dict[str, Any]
 
 
 def load_classifier(file: Path, class_names: tuple[str, ...] | None = None) -> tuple[Classifier, dict[str, Any]]:
@@ -128,21 +137,38 @@ def load_head_layers(init: str, backbone: nn.Module, layers: int, flag: str = "-
         raise CheckpointError(f"{flag}: {error} ({file}).") from error
 
 
-def load_backbone(run: str | Path) -> nn.Module:
-    """The pretrained backbone of a run, ready to give features: N×3×H×W normalised images → N×D.
+def load_backbone(run: str | Path) -> Backbone:
+    """The pretrained backbone of a run, ready to give features: N×3×H×W normalised RGB images → N×D.
+
+    Images are in [0, 1] before each channel's mean is taken off and its std divided by. timm's own way makes them of
+    a PIL image in RGB: ``timm.data.create_transform(**timm.data.resolve_model_data_config(backbone))``.
 
     Args:
-        run: a pretraining run, a study, or a weights file of twoviews.
+        run: a pretraining run, a study, or a weights file of twoviews (``models/classifier.safetensors`` too, whose
+            backbone is the fine-tuned or supervised one).
 
     Returns:
-        A timm model in eval mode; ``about`` on it is a dict with model, stem, image_size, mean and std.
+        A timm model in eval mode, in float32 on the CPU, with gradients on. ``about`` on it is a dict with model,
+        stem, image_size (pixels), mean, std (three each, in units of [0, 1]) and data; ``pretrained_cfg`` says the
+        same to timm.
 
     Raises:
         CheckpointError: no weights there, or damaged ones.
+        SettingsError: weights of an architecture of yours that is not registered with timm in this process.
     """
     backbone, about = _described_backbone(backbone_file(Path(run)), "create the model and load it yourself")
     backbone.about = about  # type: ignore[assignment]
-    return backbone.eval()
+    # timm's would be those of ImageNet, whatever the weights were trained on.
+    backbone.pretrained_cfg = {  # type: ignore[assignment]
+        "architecture": about["model"],
+        "input_size": (3, about["image_size"], about["image_size"]),
+        "mean": tuple(about["mean"]),
+        "std": tuple(about["std"]),
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+    }
+    return cast("Backbone", backbone.eval())
 
 
 def _described_backbone(file: Path, otherwise: str) -> tuple[nn.Module, dict[str, Any]]:
