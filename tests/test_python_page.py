@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import twoviews
-from twoviews.model.resnet50 import create_backbone, require_size
+from twoviews.model.resnet50 import create_backbone, require_size, resolve_stem
 from twoviews.trainers.weights import save_weights
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
@@ -35,12 +35,16 @@ def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.distributed.nn.functional.all_gather", lambda z: [z])
     names: dict[str, Any] = {"__name__": __name__, "files": [tmp_path / "a.png"], "rank": 0}
     names |= {view: torch.randn(4, 6, requires_grad=True) for view in ("first", "second")}
+    names["loader"] = [(torch.zeros(2, 3, 40, 40, dtype=torch.uint8), torch.arange(2))]
+    names["model"] = lambda images: images.mean(dim=(2, 3))
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     for block in blocks:
         exec(block, names)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
+    assert names["both"].shape == (4, 3, 32, 32)
     assert names["features"].shape == (1, names["backbone"].num_features)
     expected = (torch.from_numpy(colour) / 255 - torch.tensor(ABOUT["mean"])) / torch.tensor(ABOUT["std"])
     torch.testing.assert_close(names["read"](tmp_path / "a.png"), expected[:, None, None].expand(3, 16, 16))
     assert names["loss"].item() == pytest.approx(twoviews.info_nce(names["z"], 0.2)[0].item())
-    require_size(create_backbone(asked[-1]["backbone"], asked[-1]["stem"]), "my_small", 32)
+    name = asked[-1]["backbone"]
+    require_size(create_backbone(name, resolve_stem("auto", 32, name)), name, 32)

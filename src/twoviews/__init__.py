@@ -1,21 +1,31 @@
 """twoviews: does self-supervised pretraining help on your images, by how much, and how sure is it?
 
-Public are ``info_nce``, ``load_backbone``, ``study`` and ``TwoviewsError``; everything else may change.
+Public are the names in ``__all__``, described in docs/python.md; everything else may change.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twoviews.errors import TwoviewsError
 
 if TYPE_CHECKING:
+    from twoviews.dataset.augmentations import Augmentation, views
     from twoviews.loss_functions.info_nce import info_nce
     from twoviews.stages.models import load_backbone
 
 __version__ = "0.1.0"
-__all__ = ["TwoviewsError", "info_nce", "load_backbone", "study"]
+__all__ = ["Augmentation", "TwoviewsError", "info_nce", "load_backbone", "study", "views"]
+
+# Loaded when asked for, so that `import twoviews` and `twoviews --help` need not wait for torch.
+_HOMES = {
+    "Augmentation": "twoviews.dataset.augmentations",
+    "info_nce": "twoviews.loss_functions.info_nce",
+    "load_backbone": "twoviews.stages.models",
+    "views": "twoviews.dataset.augmentations",
+}
 
 
 def study(data: str | Path = "sample", **settings: Any) -> Path:
@@ -45,13 +55,6 @@ def __dir__() -> list[str]:
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
-        # Loaded when asked for, so that `import twoviews` and `twoviews --help` need not wait for torch.
-        if name == "info_nce":
-            from twoviews.loss_functions.info_nce import info_nce
-
-            return info_nce
-        if name == "load_backbone":
-            from twoviews.stages.models import load_backbone
-
-            return load_backbone
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
         raise AttributeError(f"module 'twoviews' has no attribute {name!r}")

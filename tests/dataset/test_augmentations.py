@@ -1,6 +1,7 @@
 """Each operation against torchvision's functional form given the same parameters; draws against its transforms."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -334,3 +335,19 @@ def test_views_are_the_same_under_autocast():
     plain = views(images, rows, Augmentation(view_size=12), seed=0, epoch=0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(views(images, rows, Augmentation(view_size=12), seed=0, epoch=0), plain)
+
+
+@pytest.mark.parametrize(
+    ("images", "indices", "wrong"),
+    [
+        (torch.zeros(2, 3, 8, 8), torch.arange(2), "images must be N×3×H×H uint8, got (2, 3, 8, 8) torch.float32"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.arange(2), "got (2, 1, 8, 8)"),
+        (torch.zeros(2, 3, 8, 9, dtype=torch.uint8), torch.arange(2), "got (2, 3, 8, 9)"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), torch.arange(2), "got (3, 8, 8)"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.arange(3), "indices must be (2,) int64"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2), "got (2,) torch.float32"),
+    ],
+)
+def test_other_shapes_and_types_are_refused(images: torch.Tensor, indices: torch.Tensor, wrong: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(wrong)):
+        views(images, indices, Augmentation(8), seed=0, epoch=0)

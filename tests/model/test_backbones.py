@@ -75,9 +75,12 @@ def test_weights_carry_timm_s_names(name: str, stem: Any) -> None:
 
 @pytest.mark.parametrize(("size", "stem"), [(32, "small"), (40, "small"), (41, "original"), (96, "original")])
 def test_the_stem_goes_by_the_image_size(size: int, stem: str) -> None:
-    assert resolve_stem("auto", size) == stem
+    before = torch.get_rng_state()
+    assert resolve_stem("auto", size, "resnet18") == stem
+    assert resolve_stem("auto", size, "mobilenetv3_small_050") == "original"
+    assert torch.equal(torch.get_rng_state(), before)  # the weights that follow are the seed's
     for named in ("small", "small-pool", "original"):
-        assert resolve_stem(named, size) == named
+        assert resolve_stem(named, size, "resnet18") == named
 
 
 def test_the_small_nets_are_as_small_as_they_say() -> None:

@@ -130,14 +130,24 @@ def views(
     """``count`` views of each image as one batch: all first views, then all second views, ...
 
     Args:
-        images: N×3×H×W uint8 (H = W).
-        indices: (N,) int64, the images' identities.
-        epoch: as in ``draw``.
-        mean, std: as in ``apply``; the defaults give values in [0, 1].
+        images: N×3×H×W uint8, H = W.
+        indices: (N,) int64, the images' identities, on the same device.
+        seed, epoch: of the draw; an epoch may be a tensor () int64, as in ``draw``.
+        count: views of each image.
+        mean, std: of each channel in units of [0, 1]; views come out as (x - mean) / std. The defaults give [0, 1].
 
     Returns:
         (count·N)×3×view_size×view_size, float32, laid out as in ``apply``.
+
+    Raises:
+        ValueError: images or indices of another shape or type.
     """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
+        raise ValueError(f"images must be N×3×H×H uint8, got {tuple(images.shape)} {images.dtype}")
+    if indices.shape != images.shape[:1] or indices.dtype != torch.int64:
+        raise ValueError(
+            f"indices must be ({len(images)},) int64, one for each image, got {tuple(indices.shape)} {indices.dtype}"
+        )
     each = torch.arange(count, device=indices.device)[:, None]
     parameters = draw(augmentation, images.shape[2], seed, epoch, indices, each)
     size, blur = augmentation.view_size, augmentation.blur > 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import OrderedDict
+from functools import cache
 from typing import Literal
 
 import timm
@@ -21,11 +22,25 @@ Stem = Literal["auto", "small", "small-pool", "original"]
 SMALL_IMAGE = 40  # pixels; up to here the original stem would throw most of the picture away
 
 
-def resolve_stem(stem: Stem, image_size: int) -> Stem:
-    """``auto`` becomes ``small`` up to 40 pixels, else ``original``; decided by image size, not view size."""
+def resolve_stem(stem: Stem, image_size: int, name: str) -> Stem:
+    """``auto`` becomes ``small`` for a ResNet up to 40 pixels, else ``original``; by image size, not view size."""
     if stem != "auto":
         return stem
-    return "small" if image_size <= SMALL_IMAGE else "original"
+    return "small" if image_size <= SMALL_IMAGE and _has_resnet_stem(name) else "original"
+
+
+@cache
+def _has_resnet_stem(name: str) -> bool:
+    require_name(name)
+    with torch.device("meta"):  # weights that take no memory, and no numbers from the generator
+        return _stem_of(timm.create_model(name, num_classes=0)) is not None
+
+
+def _stem_of(backbone: nn.Module) -> nn.Conv2d | None:
+    """The first convolution of a ResNet, which ``small`` can replace; None of another architecture."""
+    conv = getattr(backbone, "conv1", None)
+    is_resnet = isinstance(conv, nn.Conv2d) and isinstance(getattr(backbone, "maxpool", None), nn.Module)
+    return conv if is_resnet else None
 
 
 def require_name(name: str) -> None:
@@ -70,8 +85,8 @@ def create_backbone(name: str, stem: Stem = "original", *, pretrained: bool = Fa
 
 
 def _swap_stem(backbone: nn.Module, name: str, *, keep_pool: bool, keep_weights: bool) -> None:
-    conv = getattr(backbone, "conv1", None)
-    if not isinstance(conv, nn.Conv2d) or not isinstance(getattr(backbone, "maxpool", None), nn.Module):
+    conv = _stem_of(backbone)
+    if conv is None:
         raise SettingsError(f"--stem small: {name} has no ResNet stem to swap; use --stem original.")
     swapped = nn.Conv2d(conv.in_channels, conv.out_channels, kernel_size=3, stride=1, padding=1, bias=False)
     with torch.no_grad():

@@ -62,7 +62,7 @@ class ModelSettings(Settings):
     """The backbone, the same in every stage."""
 
     backbone: str = Field("resnet50", description="timm model name, or resnet18_w16 / resnet18_w32")
-    stem: Stem = Field("auto", description="first layer; auto: small up to 40 pixels, else original")
+    stem: Stem = Field("auto", description="first layer; auto: small for a ResNet up to 40 pixels, else original")
     init: str | None = Field(None, description="weights file to start from, or timm for its pretrained weights")
 
 

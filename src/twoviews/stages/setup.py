@@ -174,8 +174,8 @@ def say_counts(splits: Splits) -> None:
 
 def new_backbone(settings: ModelSettings, image_size: int, *, seed: int, init: str | None = None) -> nn.Module:
     """A backbone with weights that follow from the seed, or from ``init`` (a weights file, or ``timm``)."""
+    stem = resolve_stem(settings.stem, image_size, settings.backbone)
     torch.manual_seed(seed)
-    stem = resolve_stem(settings.stem, image_size)
     backbone = create_backbone(settings.backbone, stem, pretrained=init == "timm")
     asked = (getattr(settings, key, None) for key in ("view_size", "first_view_size"))
     for size in {image_size, *filter(None, asked)}:
@@ -192,7 +192,7 @@ def about_model(settings: ModelSettings, shared: Shared, **more: Any) -> dict[st
     """What someone needs to use the weights; kept inside the weights file."""
     return {
         "model": settings.backbone,
-        "stem": resolve_stem(settings.stem, shared.image_size),
+        "stem": resolve_stem(settings.stem, shared.image_size, settings.backbone),
         "image_size": shared.image_size,
         "mean": list(shared.splits.mean),
         "std": list(shared.splits.std),
@@ -264,7 +264,7 @@ def say_model(name: str, settings: ModelSettings, module: nn.Module, shared: Sha
     assert isinstance(backbone, nn.Module)
     head = count_parameters(module) - count_parameters(backbone)
     say(
-        f"{name}: {settings.backbone}, {resolve_stem(settings.stem, shared.image_size)} stem, "
+        f"{name}: {settings.backbone}, {resolve_stem(settings.stem, shared.image_size, settings.backbone)} stem, "
         f"{count_parameters(backbone):,} parameters, {feature_width(backbone)} features, "
         f"and a head of {head:,} parameters"
     )
