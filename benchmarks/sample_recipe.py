@@ -3,9 +3,10 @@
     python tools/make_sample.py FOLDER --development dev.npz
     python benchmarks/sample_recipe.py dev.npz OUT STAGE [key=value ...]
 
-STAGE is supervised, pretrain or finetune (which takes ``run=OUT/pretrain-...``). The recipe's settings hold but for the
-keys given. Prints one JSON line: settings, accuracy on the 5,000 development images, seconds, machine. The development
-draw has the sample's own unlabeled and train images; its test images are from the rest of CIFAR-10's training set.
+STAGE is supervised, pretrain, or what takes ``run=OUT/pretrain-...``: finetune, and features, whose linear probe is
+scored. The recipe's settings hold but for the keys given; with fewer labels (``labels_per_class=10``) name the epochs
+too, which a study would make more. Prints one JSON line: settings, accuracy on the 5,000 development images, seconds,
+machine. The development draw has the sample's own unlabeled and train images; its test images are from the rest of CIFAR-10's training set.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from twoviews.dataset.sample import load_sample
 from twoviews.evaluation.knn import choose_knn
 from twoviews.evaluation.probes import choose_linear_probe
 from twoviews.recipes import recipe_settings
-from twoviews.settings import FinetuneCommand, PretrainCommand, SupervisedCommand
+from twoviews.settings import FeaturesCommand, FinetuneCommand, PretrainCommand, SupervisedCommand
 from twoviews.stages.classify import run_finetune, run_supervised
-from twoviews.stages.features import extract
-from twoviews.stages.models import load_backbone, load_classifier
+from twoviews.stages.features import extract, run_features
+from twoviews.stages.folders import PROBE
+from twoviews.stages.models import load_backbone, load_classifier, load_probe_classifier
 from twoviews.stages.pretrain import run_pretrain
 from twoviews.stages.setup import Shared, load_splits
 from twoviews.trainers.engine import Engine
@@ -38,6 +40,7 @@ KINDS: dict[str, Any] = {
     "supervised": (SupervisedCommand, run_supervised),
     "pretrain": (PretrainCommand, run_pretrain),
     "finetune": (FinetuneCommand, run_finetune),
+    "features": (FeaturesCommand, run_features),
 }
 
 
@@ -63,7 +66,10 @@ def score(stage: str, run: Path, shared: Shared) -> dict[str, float]:
     images, labels = test.without_labels(), test.labels
     assert labels is not None
     if stage != "pretrain":
-        classifier, _ = load_classifier(run / "models/classifier.safetensors")
+        if stage == "features":
+            classifier, _ = load_probe_classifier(run / PROBE)
+        else:
+            classifier, _ = load_classifier(run / "models/classifier.safetensors")
         shared.engine.to_device(classifier)
         predicted = head_probabilities(classifier, extract(classifier.backbone, images, shared)).argmax(axis=1)
         return {"top1": float(np.mean(predicted == labels))}
