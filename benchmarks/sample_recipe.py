@@ -6,7 +6,8 @@
 STAGE is supervised, pretrain, or what takes ``run=OUT/pretrain-...``: finetune, and features, whose linear probe is
 scored. The recipe's settings hold but for the keys given; with fewer labels (``labels_per_class=10``) name the epochs
 too, which a study would make more. Prints one JSON line: settings, accuracy on the 5,000 development images, seconds,
-machine. The development draw has the sample's own unlabeled and train images; its test images are from the rest of CIFAR-10's training set.
+machine. The development draw has the sample's own unlabeled and train images; its test images are from the rest of
+CIFAR-10's training set.
 """
 
 from __future__ import annotations
