@@ -29,7 +29,6 @@ def start_from_probe(classifier: Classifier, shared: Shared, *, seed: int) -> No
     frozen = shared.engine.to_device(deepcopy(below))
     splits = shared.splits
     checked = Checked(extract(frozen, splits.train, shared), extract(frozen, splits.val, shared))
-    chosen = chosen_probe(checked, splits, seed)
-    put_probe(chosen.probe, classifier)
-    if shared.engine.is_first:
-        say(f"finetune: the head starts as a linear probe of {len(splits.train):,} images ({chosen.protocol})")
+    probe = chosen_probe(checked, splits, seed).probe
+    put_probe(probe, classifier)
+    say(f"finetune: the head starts as a linear probe of the {len(splits.train):,} training images (C = {probe.c:g})")

@@ -146,7 +146,7 @@ def _chance(pairs: Sequence[Pair], results: Sequence[Mapping[str, Any]], pairing
 
 
 def helped_says(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> str:
-    """In which of the studies pretraining helped, each against its own baseline; empty where none says."""
+    """In which of the studies pretraining with fine-tuning helped, each against its own baseline; empty where none says."""
     said: dict[str, list[str]] = {"helped": [], "hurt": [], "unclear": [], "untested": []}
     for name, one in zip(names, results, strict=True):
         answer = verdict(one)
@@ -162,4 +162,4 @@ def helped_says(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> s
         parts.append(f"the test can’t tell in {joined(said['unclear'])}")
     if said["untested"]:
         parts.append(f"without a test stands {joined(said['untested'])}")
-    return f"Each study against its own baseline, in points: {'; '.join(parts)}." if parts else ""
+    return f"Fine-tuned, each study against its own baseline, in points: {'; '.join(parts)}." if parts else ""
