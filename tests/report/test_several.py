@@ -386,7 +386,7 @@ def test_each_study_s_own_gain_is_said_by_its_verdict():
 
     rows = [results(6.4, 4, 8, 0.001), results(0.3, -2, 2, 0.8), results(-5, -8, -2, 0.001), {}]
     assert helped_says(["A", "B", "C", "D"], rows) == (
-        "Fine-tuned, each study against its own baseline, in points: pretraining helped in A (+6.4); it hurt in C (−5.0); "
-        "the test can’t tell in B (+0.3)."
+        "Fine-tuned, each study against its own baseline, in points: pretraining helped in A (+6.4); "
+        "it hurt in C (−5.0); the test can’t tell in B (+0.3)."
     )
     assert helped_says(["D"], [{}]) == ""

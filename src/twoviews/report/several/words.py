@@ -146,7 +146,7 @@ def _chance(pairs: Sequence[Pair], results: Sequence[Mapping[str, Any]], pairing
 
 
 def helped_says(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> str:
-    """In which of the studies pretraining with fine-tuning helped, each against its own baseline; empty where none says."""
+    """In which studies pretraining helped, fine-tuned against each one's own baseline; empty where none says."""
     said: dict[str, list[str]] = {"helped": [], "hurt": [], "unclear": [], "untested": []}
     for name, one in zip(names, results, strict=True):
         answer = verdict(one)
