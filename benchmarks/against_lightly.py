@@ -34,7 +34,8 @@ from twoviews.dataset.images import ImageSet, Source
 from twoviews.dataset.splits import make_splits
 from twoviews.settings import PretrainCommand
 from twoviews.settings.growth import progress_at
-from twoviews.stages.setup import Shared, load_splits, new_backbone
+from twoviews.stages.backbones import new_backbone
+from twoviews.stages.setup import Shared, load_splits
 from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import build_optimizer, lr_at, schedule, set_lr

@@ -25,11 +25,12 @@ import numpy as np
 from machine import machine
 
 from twoviews.dataset.cifar10 import load_cifar10
-from twoviews.dataset.images import Source, evenly_spaced
+from twoviews.dataset.images import Source
 from twoviews.evaluation.knn import KNN
 from twoviews.evaluation.probes import choose_linear_probe, fit_linear_probe
 from twoviews.files import read_json
 from twoviews.settings import RunSettings
+from twoviews.spacing import evenly_spaced
 from twoviews.stages.features import extract_with
 from twoviews.stages.models import load_backbone, load_classifier
 from twoviews.trainers.engine import Engine

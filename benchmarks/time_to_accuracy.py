@@ -45,10 +45,11 @@ from twoviews.evaluation.knn import KNN
 from twoviews.evaluation.probes import choose_linear_probe
 from twoviews.files import append_json_line, read_json, read_json_lines, write_atomically
 from twoviews.settings import PretrainCommand
+from twoviews.stages.backbones import new_backbone
 from twoviews.stages.features import extract
 from twoviews.stages.models import load_backbone
 from twoviews.stages.pretrain import run_pretrain
-from twoviews.stages.setup import Shared, new_backbone
+from twoviews.stages.setup import Shared
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import lr_at, peak_lr, schedule
 

@@ -21,12 +21,12 @@ from twoviews.evaluation.clusters import kmeans_clusters
 from twoviews.evaluation.maps import TsneMap, pca_map, umap_map
 from twoviews.files import write_json
 from twoviews.report.data import ReportData
-from twoviews.stages import test_maps
+from twoviews.stages import tested_maps
 from twoviews.stages.comparison import Comparison, stage_command
 from twoviews.stages.feature_maps import map_quality_figures
 from twoviews.stages.map_images import map_parts
 from twoviews.stages.test import run_test
-from twoviews.stages.test_files import write_tables
+from twoviews.stages.tested_files import write_tables
 
 NAMES = ("cat", "dog", "=ship")
 BOTH = {"map_splits": "train,test"}
@@ -85,7 +85,7 @@ def written(folder: Path, **chosen: Any) -> dict[str, Any]:
     folder.mkdir()
     shown = np.arange(60) % 2
     run = SimpleNamespace(path=folder)
-    found = test_maps.write_maps(features, more, parts, shown, 4, command, cast(Any, shared), cast(Any, run))
+    found = tested_maps.write_maps(features, more, parts, shown, 4, command, cast(Any, shared), cast(Any, run))
     probabilities = {"finetuned": np.eye(3, dtype=np.float32)[shown]}
     write_tables(folder, test, list(NAMES), probabilities, {"finetuned": shown == test.labels})
     write_json(folder / "results.json", found)
@@ -98,7 +98,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("maps")
     with pytest.MonkeyPatch.context() as patch:
         # Quicker, and here as good: what is tested is which images are where.
-        patch.setattr(test_maps, "tsne_map", lambda rows, seed, threads, start: TsneMap(2 * pca_map(rows)[0], 1.0))
+        patch.setattr(tested_maps, "tsne_map", lambda rows, seed, threads, start: TsneMap(2 * pca_map(rows)[0], 1.0))
         written(root / "test")
         written(root / "test-more", **BOTH)
     return root / "test", root / "test-more"

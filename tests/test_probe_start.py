@@ -17,10 +17,11 @@ from twoviews.evaluation.probes import choose_linear_probe
 from twoviews.model.projection_head import projection_head
 from twoviews.model.resnet50 import Classifier, create_backbone
 from twoviews.settings import FinetuneCommand, StudyCommand
+from twoviews.stages.backbones import new_backbone
 from twoviews.stages.classify import finetune_task
 from twoviews.stages.features import extract
 from twoviews.stages.probe_start import start_from_probe
-from twoviews.stages.setup import Shared, new_backbone
+from twoviews.stages.setup import Shared
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.validate import forward_all
 from twoviews.trainers.weights import save_weights

@@ -21,10 +21,12 @@ from twoviews.report.health.section import write_label_errors
 from twoviews.report.page import draw_report
 from twoviews.report.study_figures import write_study_figures
 from twoviews.settings import StudyCommand
+from twoviews.stages.backbones import new_backbone
 from twoviews.stages.combine import combined, curve_point, over_folds, savings
 from twoviews.stages.comparison import Comparison, Work, first_stages, pretrained_stages
 from twoviews.stages.data_files import data_results
-from twoviews.stages.setup import Shared, in_run_folder, new_backbone, say_counts
+from twoviews.stages.in_run_folder import in_run_folder
+from twoviews.stages.setup import Shared, say_counts
 from twoviews.stages.study_layout import Layout, layout, prepare_seeds
 from twoviews.stages.study_plan import fitted
 from twoviews.stages.study_words import protocol, say_found

@@ -19,8 +19,9 @@ from twoviews.dataset.splits import Splits, make_splits
 from twoviews.errors import CheckpointError, DataError, NumbersError
 from twoviews.settings import StudyCommand
 from twoviews.stages import tune_trial
+from twoviews.stages.backbones import new_backbone
 from twoviews.stages.comparison import Comparison
-from twoviews.stages.setup import Shared, new_backbone
+from twoviews.stages.setup import Shared
 from twoviews.stages.tune import Sweep, trial_epochs
 from twoviews.stages.tune_choice import Scores
 from twoviews.stages.tune_space import recipes

@@ -14,13 +14,13 @@ from fixture_explore import BACKBONES, SIDE, add_clusters, add_explorable, add_l
 from fixture_more import several_seeds
 from fixture_study import HOSTILE, stop_early, write_study
 
-from twoviews.dataset.images import evenly_spaced
 from twoviews.report import explore
 from twoviews.report.data import ReportData
 from twoviews.report.explore.neighbours import nearest
 from twoviews.report.explore.section import ExploreSection, explore_section
 from twoviews.report.features import tables as feature_tables
 from twoviews.report.page import template
+from twoviews.spacing import evenly_spaced
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,12 @@ from PIL import Image
 from small_tasks import EPOCHS, SEED, SIZE, engine, images, run_folder, simclr
 from torch import Tensor, nn
 
-from twoviews.dataset.images import ImageSet, evenly_spaced
+from twoviews.dataset.images import ImageSet
 from twoviews.files import append_json_line
 from twoviews.report.source import load
 from twoviews.report.views.section import view_section
 from twoviews.settings import PretrainCommand
+from twoviews.spacing import evenly_spaced
 from twoviews.stages.view_files import MOST_SIDE, SHOWN_IMAGES, draw_views, write_views
 from twoviews.trainers.steps import Batch, SimCLRStep
 from twoviews.trainers.train import train

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from twoviews.errors import CheckpointError
 from twoviews.model.resnet50 import create_backbone
 from twoviews.settings import ModelSettings
-from twoviews.stages.setup import new_backbone
+from twoviews.stages.backbones import new_backbone
 from twoviews.trainers.weights import load_backbone_weights, read_weights, save_weights
 
 

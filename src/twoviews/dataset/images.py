@@ -80,11 +80,6 @@ def forget_pages(pixels: Pixels) -> None:
         array.madvise(mmap.MADV_DONTNEED)
 
 
-def evenly_spaced(length: int, most: int) -> Indices:
-    """At most ``most`` of the positions 0, ..., length - 1, spread evenly; all of them where they are fewer."""
-    return np.linspace(0, length - 1, min(length, most)).astype(np.int64)
-
-
 @dataclass(frozen=True)
 class Skipped:
     """A file that was left out, and why."""

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from twoviews.dataset.images import ImageSet, Indices, evenly_spaced
+from twoviews.dataset.images import ImageSet, Indices
 from twoviews.dataset.parts import without_folds
 from twoviews.dataset.splits import Splits, class_counts, validation_count
 from twoviews.errors import SettingsError
+from twoviews.spacing import evenly_spaced
 
 SMALLEST = 2  # labels of a class: one trains, one validates
 FOLD_VALIDATION = 999  # images at most: fewer than it takes to choose an epoch on them

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twoviews.dataset.images import ImageSet, forget_pages
+from twoviews.spacing import evenly_spaced
 
 MAX_STATISTICS_IMAGES = 10_000
 _BLOCK = 256
@@ -18,8 +19,8 @@ def channel_statistics(images: ImageSet) -> tuple[Channels, Channels]:
     Sums of whole numbers in float64 are exact here, so the result is the same bit for bit on every machine.
     The deviation is at least 1/255, so that constant images can be divided by it.
     """
-    count = min(len(images), MAX_STATISTICS_IMAGES)
-    positions = np.arange(count, dtype=np.int64) * len(images) // count
+    positions = evenly_spaced(len(images), MAX_STATISTICS_IMAGES)
+    count = len(positions)
     total: npt.NDArray[np.float64] = np.zeros(3)
     squares: npt.NDArray[np.float64] = np.zeros(3)
     for start in range(0, count, _BLOCK):

@@ -64,13 +64,6 @@ def one_thread() -> AbstractContextManager[object]:
     return cast("AbstractContextManager[object]", threadpool_limits(limits=1))
 
 
-def evenly_spaced(length: int, most: int) -> Whole:
-    """At most ``most`` row numbers, spread evenly over ``length`` rows; all of them if they fit."""
-    if length <= most:
-        return np.arange(length, dtype=np.int64)
-    return np.arange(most, dtype=np.int64) * length // most
-
-
 def on_unit_sphere(features: Floats) -> Singles:
     """Rows divided by their length, N×D float32; a row of zeros stays zero."""
     unit = np.empty(features.shape, dtype=np.float32)

@@ -24,11 +24,11 @@ from twoviews.evaluation.arrays import (
     Singles,
     Whole,
     checked_features,
-    evenly_spaced,
     on_unit_sphere,
     one_thread,
 )
 from twoviews.evaluation.maps import principal_components
+from twoviews.spacing import evenly_spaced
 
 CURVE_VALUES = 8
 CURVE_STARTS = 5

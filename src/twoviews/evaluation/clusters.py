@@ -27,10 +27,10 @@ from twoviews.evaluation.arrays import (
     Whole,
     checked_features,
     checked_labels,
-    evenly_spaced,
     on_unit_sphere,
     one_thread,
 )
+from twoviews.spacing import evenly_spaced
 
 DEFAULT_STARTS = 20
 DEFAULT_REPEATS = 20

@@ -9,7 +9,8 @@ import numpy as np
 from scipy.special import logsumexp
 
 from twoviews.errors import DataError
-from twoviews.evaluation.arrays import Floats, checked_features, evenly_spaced, on_unit_sphere, one_thread
+from twoviews.evaluation.arrays import Floats, checked_features, on_unit_sphere, one_thread
+from twoviews.spacing import evenly_spaced
 
 MOST_IMAGES = 2_048
 """Pairs grow with the square of the images; of more, evenly spaced ones are measured."""

@@ -21,10 +21,10 @@ from twoviews.evaluation.arrays import (
     Whole,
     checked_features,
     checked_labels,
-    evenly_spaced,
     on_unit_sphere,
 )
 from twoviews.evaluation.nearest import nearest
+from twoviews.spacing import evenly_spaced
 
 DEFAULT_KS = (1, 5, 10, 20, 50, 200)
 DEFAULT_TEMPERATURES = (0.07, 0.1, 0.2)

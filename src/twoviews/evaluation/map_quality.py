@@ -22,9 +22,9 @@ from twoviews.evaluation.arrays import (
     Singles,
     Whole,
     checked_features,
-    evenly_spaced,
     one_thread,
 )
+from twoviews.spacing import evenly_spaced
 
 DEFAULT_NEIGHBOURS = 10
 

@@ -19,7 +19,7 @@ from twoviews.dataset.augmentations import views
 from twoviews.dataset.batches import Batches
 from twoviews.dataset.decode import FORMATS_TEXT
 from twoviews.dataset.decode_cache import decoded_folder
-from twoviews.dataset.images import ImageSet, evenly_spaced
+from twoviews.dataset.images import ImageSet
 from twoviews.dataset.random_numbers import epoch_order
 from twoviews.dataset.scan import scan
 from twoviews.dataset.splits import Splits
@@ -28,6 +28,7 @@ from twoviews.errors import DataError, ResourceError, SettingsError
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.recipes import recipe_name, recipe_settings
 from twoviews.settings import BenchCommand, PretrainCommand, RunSettings
+from twoviews.spacing import evenly_spaced
 from twoviews.stages.bench_step import step_speed
 from twoviews.stages.bench_tables import header, table
 from twoviews.stages.measure import PeakMemory, Rate, measure

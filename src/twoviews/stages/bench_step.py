@@ -20,8 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from twoviews.dataset.random_numbers import epoch_order
 from twoviews.errors import NumbersError, SettingsError
 from twoviews.settings import PretrainCommand
+from twoviews.stages.backbones import new_backbone
 from twoviews.stages.measure import PeakMemory, Rate, matrix_product_rate, measure
-from twoviews.stages.setup import Shared, new_backbone
+from twoviews.stages.setup import Shared
 from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.optimizer import build_optimizer, set_lr
 from twoviews.trainers.out_of_memory import is_out_of_memory

@@ -14,18 +14,13 @@ from twoviews.report.figure_data import CLASSIFIER_KEYS, curve_data, matrix_data
 from twoviews.report.figure_files import write_figure
 from twoviews.report.figures import classifier_curves
 from twoviews.settings import FinetuneCommand, SupervisedCommand
+from twoviews.stages.backbones import about_model, new_backbone, say_model
 from twoviews.stages.folders import backbone_file
+from twoviews.stages.in_run_folder import in_run_folder
 from twoviews.stages.models import about_head, classifier_tensors, load_head_layers
 from twoviews.stages.plan import begin_from_fork, plan
 from twoviews.stages.probe_start import start_from_probe
-from twoviews.stages.setup import (
-    Shared,
-    about_model,
-    in_run_folder,
-    new_backbone,
-    prepare_alone,
-    say_model,
-)
+from twoviews.stages.setup import Shared, prepare_alone
 from twoviews.stages.tasks import SELECT_FROM, classifier_task
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.task import Task, images_seen

@@ -17,6 +17,7 @@ from twoviews.settings import (
     LabelSettings,
     MapSettings,
     PretrainCommand,
+    RunSettings,
     Settings,
     StudyCommand,
     SupervisedCommand,
@@ -28,7 +29,7 @@ from twoviews.stages.classify import run_finetune, run_supervised
 from twoviews.stages.features import run_features
 from twoviews.stages.plan import with_epochs
 from twoviews.stages.pretrain import run_pretrain
-from twoviews.stages.setup import Shared, settings_for
+from twoviews.stages.setup import Shared
 from twoviews.stages.test import run_test
 
 Work = Callable[[], Path]
@@ -124,8 +125,14 @@ def stage_command(
     """A stage's own settings, which start it again by themselves."""
     parts = [settings] if part is None else [settings, part]
     labels = {**dict.fromkeys(LabelSettings.model_fields), **one.labels}
-    fixed = {**settings_for(settings), "seed": one.seed, **{k: v for k, v in labels.items() if k in kind.model_fields}}
+    fixed = {**_how_it_runs(settings), "seed": one.seed, **{k: v for k, v in labels.items() if k in kind.model_fields}}
     return stage_settings(kind, *parts, **{**fixed, "out": one.folder / stage, "minutes": None, **more})
+
+
+def _how_it_runs(run: RunSettings) -> dict[str, Any]:
+    """How a stage of a study runs: as the study, in a folder of its own."""
+    keys = RunSettings.model_fields.keys() - {"out", "new", "fork", "config", "recipe", "minutes"}
+    return {key: getattr(run, key) for key in keys}
 
 
 def with_share(part: TrainingSettings, share: float) -> Any:

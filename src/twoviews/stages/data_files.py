@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from twoviews.dataset.copies import Leak
-from twoviews.dataset.images import Pixels, evenly_spaced
+from twoviews.dataset.images import Pixels
 from twoviews.dataset.splits import Splits
 from twoviews.files import write_bytes, write_csv, write_json
+from twoviews.spacing import evenly_spaced
 
 SHOWN_PAIRS, SHOWN_NEAR = 24, 18  # in the report; near copies are what a person has to judge
 PICTURE = 96  # pixels, at most

@@ -9,19 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from twoviews.dataset.images import ImageSet, evenly_spaced
+from twoviews.dataset.images import ImageSet
 from twoviews.errors import DataError
 from twoviews.settings import FeaturesCommand
+from twoviews.spacing import evenly_spaced
+from twoviews.stages.backbones import new_backbone
 from twoviews.stages.feature_files import draw_features, save_features, save_maps, write_feature_tables
 from twoviews.stages.feature_maps import draw_maps, group
 from twoviews.stages.feature_probes import Checked, Features, probes
 from twoviews.stages.folders import backbone_file
-from twoviews.stages.setup import (
-    Shared,
-    in_run_folder,
-    new_backbone,
-    prepare_alone,
-)
+from twoviews.stages.in_run_folder import in_run_folder
+from twoviews.stages.setup import Shared, prepare_alone
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder

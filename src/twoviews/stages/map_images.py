@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twoviews.dataset.images import ImageSet, Indices, evenly_spaced
+from twoviews.dataset.images import ImageSet, Indices
 from twoviews.dataset.splits import Splits
 from twoviews.settings import MapSettings
+from twoviews.spacing import evenly_spaced
 
 MAP_IMAGES = 5_000  # test images, where they are alone on the maps
 MOST_IMAGES = 13_000  # test and labelled images together: STL10's 8,000 and 5,000

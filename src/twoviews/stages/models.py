@@ -12,9 +12,9 @@ from twoviews.errors import CheckpointError
 from twoviews.evaluation.probes import LinearProbe
 from twoviews.model.projection_head import first_layers, layout, projection_head, stacked_layers
 from twoviews.model.resnet50 import Classifier, feature_width
+from twoviews.stages.backbones import backbone_from
 from twoviews.stages.folders import backbone_file, checked_backbone
 from twoviews.stages.probe_files import as_linear_layer, load_probe, probe_class_names
-from twoviews.stages.setup import backbone_from
 from twoviews.trainers.weights import load_backbone_weights, read_weights
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from twoviews.dataset.augmentations import Augmentation, one_view
-from twoviews.dataset.images import ImageSet, evenly_spaced
+from twoviews.dataset.images import ImageSet
 from twoviews.evaluation.classification import top1
 from twoviews.evaluation.contrastive_quality import (
     alignment,
@@ -28,15 +28,11 @@ from twoviews.report.figure_data import PRETRAINING_KEYS, curve_data
 from twoviews.report.figure_files import write_figure
 from twoviews.report.figures import pretraining_curves
 from twoviews.settings import PretrainCommand
+from twoviews.spacing import evenly_spaced
+from twoviews.stages.backbones import about_model, new_backbone, say_model
+from twoviews.stages.in_run_folder import in_run_folder
 from twoviews.stages.plan import begin_from_fork, plan
-from twoviews.stages.setup import (
-    Shared,
-    about_model,
-    in_run_folder,
-    new_backbone,
-    prepare_alone,
-    say_model,
-)
+from twoviews.stages.setup import Shared, prepare_alone
 from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.stages.view_files import write_views
 from twoviews.trainers.progress import say

@@ -1,4 +1,4 @@
-"""What every stage begins with: the engine, the data, the backbone, the run folder."""
+"""What every stage begins with: the engine and the data."""
 
 from __future__ import annotations
 
@@ -7,35 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from twoviews.dataset.images import Source
 from twoviews.dataset.label_budget import with_fold, with_label_fraction, with_labels_per_class
 from twoviews.dataset.leaks import Hashed
-from twoviews.dataset.parts import named_parts
-from twoviews.dataset.sources import load_source, short_name
+from twoviews.dataset.sources import load_source
 from twoviews.dataset.splits import Splits, make_splits
-from twoviews.errors import CheckpointError, DataError, SettingsError
+from twoviews.errors import CheckpointError, DataError
 from twoviews.model.resnet50 import (
-    Stem,
-    count_parameters,
-    create_backbone,
-    feature_width,
     require_name,
-    require_size,
-    resolve_stem,
 )
-from twoviews.settings import DataSettings, LabelSettings, ModelSettings, RunSettings
-from twoviews.stages.data_files import write_data
-from twoviews.stages.folders import OUTPUT
-from twoviews.trainers.determinism import naming_operations
+from twoviews.settings import DataSettings, LabelSettings
 from twoviews.trainers.engine import Engine
-from twoviews.trainers.fork import copy_weights, origin_of
 from twoviews.trainers.progress import say
-from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.validate import Normalisation
-from twoviews.trainers.weights import load_backbone_weights, read_weights
 
 
 @dataclass
@@ -170,107 +154,3 @@ def say_counts(splits: Splits) -> None:
     )
     for note in splits.notes:
         say(f"note: {note}")
-
-
-def new_backbone(settings: ModelSettings, image_size: int, *, seed: int, init: str | None = None) -> nn.Module:
-    """A backbone with weights that follow from the seed, or from ``init`` (a weights file, or ``timm``)."""
-    stem = resolve_stem(settings.stem, image_size, settings.backbone)
-    torch.manual_seed(seed)
-    backbone = create_backbone(settings.backbone, stem, pretrained=init == "timm")
-    asked = (getattr(settings, key, None) for key in ("view_size", "first_view_size"))
-    for size in {image_size, *filter(None, asked)}:
-        require_size(backbone, settings.backbone, size)
-    if init is not None and init != "timm":
-        tensors, _ = read_weights(Path(init))
-        said = load_backbone_weights(backbone, tensors, init)
-        if not said.endswith(f" loaded from {init}, 0 others not used"):  # something was missing, renamed or left over
-            say(said)
-    return backbone
-
-
-def about_model(settings: ModelSettings, shared: Shared, **more: Any) -> dict[str, Any]:
-    """What someone needs to use the weights; kept inside the weights file."""
-    return {
-        "model": settings.backbone,
-        "stem": resolve_stem(settings.stem, shared.image_size, settings.backbone),
-        "image_size": shared.image_size,
-        "mean": list(shared.splits.mean),
-        "std": list(shared.splits.std),
-        "data": shared.splits.name,
-        **more,
-    }
-
-
-def backbone_from(about: dict[str, Any]) -> nn.Module:
-    """An empty backbone as a weights file describes it."""
-    stem: Stem = about.get("stem", "original")
-    return create_backbone(about["model"], stem)
-
-
-def in_run_folder(
-    command: str,
-    settings: Any,
-    shared: Shared,
-    work: Callable[[RunFolder], None],
-    when_finished: Callable[[Path], None] | None = None,
-) -> Path:
-    """Do a command's work in its run folder, or, where that was done before, ``when_finished`` in the first process.
-
-    Returns:
-        The folder.
-    """
-    name = short_name(settings.data, named_parts(settings).values())
-    default = settings.out or OUTPUT / f"{command}-{name}"
-    machine = shared.engine.describe()
-    # The first process finds the folder (--new makes it a new one) and the others follow.
-    first = None
-    if shared.engine.is_first:
-        first = RunFolder.open(settings, default, machine=machine, data=shared.splits.fingerprint, fork=copy_weights)
-    path = Path(shared.engine.share(str(first.path if first else default)))
-    run = first or RunFolder(path, writes=False)
-    try:
-        # What the first process finds holds for all: they may not see its folder, and it may finish before they look.
-        finished = bool(shared.engine.share("finished" if run.finished else ""))
-        if finished:
-            if shared.engine.is_first:
-                say(f"{command}: already complete in {run.path}; use --new to run it again beside it")
-                if when_finished is not None:
-                    when_finished(run.path)
-            return run.path
-        if shared.engine.is_first:
-            say(f"{command}: {run.path}, seed {settings.seed}")
-        run.write_environment(machine, **origin_of(run.path))
-        if shared.engine.is_first and not shared.data_written:
-            write_data(run.path, shared.splits)
-        shared.data_written = True
-        with naming_operations():
-            work(run)
-        shared.engine.barrier()
-        if shared.engine.is_first:
-            say(f"{command}: results in {run.path}")
-    except (SettingsError, DataError, CheckpointError, KeyboardInterrupt):
-        run.forget()  # where nothing came of it, the corrected command finds the place free
-        raise
-    finally:
-        run.release()
-    return run.path
-
-
-def say_model(name: str, settings: ModelSettings, module: nn.Module, shared: Shared) -> None:
-    """Print the architecture and its size."""
-    if not shared.engine.is_first:
-        return
-    backbone = module.backbone
-    assert isinstance(backbone, nn.Module)
-    head = count_parameters(module) - count_parameters(backbone)
-    say(
-        f"{name}: {settings.backbone}, {resolve_stem(settings.stem, shared.image_size, settings.backbone)} stem, "
-        f"{count_parameters(backbone):,} parameters, {feature_width(backbone)} features, "
-        f"and a head of {head:,} parameters"
-    )
-
-
-def settings_for(run: RunSettings) -> dict[str, Any]:
-    """How a stage of a study runs: as the study, in a folder of its own."""
-    keys = RunSettings.model_fields.keys() - {"out", "new", "fork", "config", "recipe", "minutes"}
-    return {key: getattr(run, key) for key in keys}

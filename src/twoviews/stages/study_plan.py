@@ -5,9 +5,10 @@ from __future__ import annotations
 from twoviews.files import read_record, write_json
 from twoviews.model.resnet50 import Classifier
 from twoviews.settings import StudyCommand
+from twoviews.stages.backbones import new_backbone
 from twoviews.stages.comparison import with_share
 from twoviews.stages.plan import PLAN_ADVICE, with_epochs
-from twoviews.stages.setup import Shared, new_backbone
+from twoviews.stages.setup import Shared
 from twoviews.stages.study_layout import Layout
 from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
 from twoviews.stages.tune import trial_epochs

@@ -20,21 +20,18 @@ from twoviews.evaluation.seeds import mean_over_seeds
 from twoviews.files import read_json
 from twoviews.report.words import MODEL_FOLDERS
 from twoviews.settings import TestCommand
+from twoviews.stages.backbones import new_backbone
 from twoviews.stages.combine import by_class, comparison
 from twoviews.stages.feature_probes import Features, protocol_rows
 from twoviews.stages.features import extract
 from twoviews.stages.folders import PROBE, checked_backbone, newest_run
+from twoviews.stages.in_run_folder import in_run_folder
 from twoviews.stages.map_images import Part, map_parts
 from twoviews.stages.models import load_classifier
 from twoviews.stages.probe_files import load_probe
-from twoviews.stages.setup import (
-    Shared,
-    in_run_folder,
-    new_backbone,
-    prepare_alone,
-)
-from twoviews.stages.test_files import write_pictures, write_tables
-from twoviews.stages.test_maps import write_maps
+from twoviews.stages.setup import Shared, prepare_alone
+from twoviews.stages.tested_files import write_pictures, write_tables
+from twoviews.stages.tested_maps import write_maps
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.test import head_probabilities

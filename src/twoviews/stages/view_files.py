@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from twoviews.dataset.augmentations import Augmentation, views
-from twoviews.dataset.images import ImageSet, Pixels, evenly_spaced
+from twoviews.dataset.images import ImageSet, Pixels
 from twoviews.files import write_bytes, write_json
 from twoviews.settings import PretrainCommand, PretrainSettings
 from twoviews.settings.growth import progress_at
+from twoviews.spacing import evenly_spaced
 from twoviews.trainers.run_folder import RunFolder
 from twoviews.trainers.steps import augmentation_of
 

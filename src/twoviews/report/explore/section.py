@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twoviews.dataset.images import evenly_spaced
 from twoviews.report.data import ReportData
 from twoviews.report.explore.align import flipped, on_a_square, turned
 from twoviews.report.explore.gather import CLASSIFIERS, REFERENCE, Backbone, Images
@@ -19,6 +18,7 @@ from twoviews.report.map_kinds import MAP_NAMES, NEARNESS
 from twoviews.report.source import Run
 from twoviews.report.style import PALETTE, showable
 from twoviews.report.words import backbone_name, count, decimal, dig, number, percent, short_name
+from twoviews.spacing import evenly_spaced
 
 MOST_IMAGES = 20_000
 """Images beyond this are left out, evenly."""

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twoviews.dataset.images import evenly_spaced
 from twoviews.report.explore.gather import Images
 from twoviews.report.explore.image_features import read_features
 from twoviews.report.health.label_errors import MOST_LABELLED, Suspects, by_model_and_neighbours, by_neighbours
@@ -16,6 +15,7 @@ from twoviews.report.image_index import Index, numbered
 from twoviews.report.source import Run
 from twoviews.report.tested import Tested
 from twoviews.report.words import COMPARED
+from twoviews.spacing import evenly_spaced
 
 HEADER = [
     "split",

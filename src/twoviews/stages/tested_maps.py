@@ -17,7 +17,7 @@ from twoviews.stages.feature_files import save_features, save_maps
 from twoviews.stages.feature_maps import Features, common_start, map_quality_figures
 from twoviews.stages.map_images import Part
 from twoviews.stages.setup import Shared
-from twoviews.stages.test_files import write_index
+from twoviews.stages.tested_files import write_index
 from twoviews.trainers.run_folder import RunFolder
 
 STARTS = 3  # of k-means, fewer than in the feature check: these clusters colour a map, no figure comes from them
