@@ -19,6 +19,7 @@ from twoviews.model.resnet50 import Classifier, create_backbone
 from twoviews.settings import FinetuneCommand, StudyCommand
 from twoviews.stages.backbones import new_backbone
 from twoviews.stages.classify import finetune_task
+from twoviews.stages.comparison import sgd_probe, with_share
 from twoviews.stages.features import extract
 from twoviews.stages.probe_start import start_from_probe
 from twoviews.stages.setup import Shared
@@ -91,3 +92,14 @@ def test_any_weights_will_do(shared: Shared, tmp_path: Path) -> None:
     task = finetune_task(FinetuneCommand(**SETTINGS, init=str(file), probe_start=True), shared)
     assert bool(task.module.linear.weight.detach().any())  # type: ignore[operator, union-attr]
     StudyCommand(tune=2, with_imagenet=True, finetune={"probe_start": True, "head_layers": 1})  # type: ignore[arg-type]
+
+
+def test_with_fewer_labels_it_keeps_its_epochs_and_others_get_more() -> None:
+    study = StudyCommand(finetune={"probe_start": True, "epochs": 60}, supervised={"epochs": 60})  # type: ignore[arg-type]
+    parts = (
+        study.supervised,
+        study.finetune,
+        sgd_probe(study),
+        study.finetune.model_copy(update={"probe_start": False}),
+    )
+    assert [with_share(part, 0.1).epochs for part in parts] == [190, 60, 190, 190]

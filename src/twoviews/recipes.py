@@ -58,7 +58,7 @@ RECIPES: dict[str, Recipe] = {
             "backbone": "resnet18_w16",
             "supervised": {**_SAMPLE_LABELLED, "base_lr": 1.2},
             "pretrain": {**_SAMPLE_PRETRAIN, "epochs": 50, "warmup_epochs": 2},
-            "finetune": {**_SAMPLE_FINETUNE, "base_lr": 0.02, "probe_start": True},
+            "finetune": {**_SAMPLE_FINETUNE, "base_lr": 0.05, "probe_start": True},
         },
     ),
     "cifar10": Recipe(

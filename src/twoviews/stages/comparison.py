@@ -115,8 +115,13 @@ def pretrained_stages(settings: StudyCommand, one: Comparison) -> list[tuple[str
     if settings.with_imagenet and one.whole:
         stages.append(tuned_from(finetune, "imagenet", init="timm"))
     if settings.sgd_probe:
-        stages.append(tuned_from(finetune.model_copy(update=SGD_PROBE), "sgd_probe", **origin))
+        stages.append(tuned_from(with_share(sgd_probe(settings), one.share), "sgd_probe", **origin))
     return [*stages, ("test", lambda: run_test(tested, one.shared))]
+
+
+def sgd_probe(settings: StudyCommand) -> FinetuneSettings:
+    """Fine-tuning's settings, made those of the SGD probe."""
+    return settings.finetune.model_copy(update=SGD_PROBE)
 
 
 def stage_command(
@@ -139,7 +144,9 @@ def with_share(part: TrainingSettings, share: float) -> Any:
     """The settings for a share of the labels: so many more epochs that training still gets somewhere.
 
     Epochs grow as one over the square root of the share, and at most ``MOST_EPOCHS`` times: with the epochs of all
-    labels a tenth of them would be trained for a tenth of the steps, and the baseline would lose for that alone.
+    labels a tenth of them would be trained for a tenth of the steps, and the baseline would lose for that alone. Not
+    for a head that starts as a linear probe: it is good at the first step, and more of them bend it to few images.
     """
-    factor = min(MOST_EPOCHS, share**-0.5)
+    starts_good = isinstance(part, FinetuneSettings) and part.probe_start
+    factor = 1.0 if starts_good else min(MOST_EPOCHS, share**-0.5)
     return with_epochs(part, max(1, round(part.epochs * factor)))

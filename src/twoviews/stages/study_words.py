@@ -38,9 +38,10 @@ def protocol(settings: StudyCommand, plan: Layout, rule: str) -> str:
     if len(plan.mains) > 1:
         sentences.append(_seeds(settings, plan))
     if plan.budgets:
+        whose = "the baseline's epochs" if settings.finetune.probe_start else "epochs"
         sentences.append(
             "With fewer labels: nested, stratified parts of the same labelled images, the same for every model, "
-            "validation counted among them; epochs grow as one over the square root of the part, and the pretraining "
+            f"validation counted among them; {whose} grow as one over the square root of the part, and the pretraining "
             "is the same."
         )
     if plan.folds:
