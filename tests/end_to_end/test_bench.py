@@ -175,7 +175,7 @@ def test_what_is_not_known_is_not_given_as_a_number() -> None:
         (["lose"], 2, "should be one of step, augment, loss, data, all (got 'lose')"),
         (["step", "--batch-size", "1"], 2, "--batch-size: should be at least 2 (got 1)"),
         (["step", "--image-size", "4"], 2, "--image-size: should be at least 8 (got 4)"),
-        (["step", "--backbone", "vit_tiny_patch16_224"], 2, "can't be trained on views of 64 pixels"),
+        (["step", "--backbone", "vit_tiny_patch16_224"], 2, "vit_tiny_patch16_224 does not take images of 64 pixels"),
         (["data", "--unlabeled", "nowhere"], 3, "nowhere is not a folder: check --unlabeled."),
         (["all", "--unlabeled", "."], 3, ". holds no two readable images"),
         (["loss", "--batch-size", "10000000000"], 6, "does not fit into memory: lower --batch-size."),

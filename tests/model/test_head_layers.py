@@ -145,7 +145,7 @@ def test_the_command_builds_it(frozen: bool, tmp_path: Path, monkeypatch: pytest
     model = pretrained(tmp_path)
     # What finetune_task hands on; of the data it reads the classes and the size alone.
     monkeypatch.setattr(classify, "classifier_task", lambda name, settings, shared, classifier, **more: classifier)
-    shared: Any = SimpleNamespace(can_train=True, image_size=16, splits=SimpleNamespace(class_names=NAMES))
+    shared: Any = SimpleNamespace(require_labels=lambda: None, image_size=16, splits=SimpleNamespace(class_names=NAMES))
     settings = FinetuneCommand(run=tmp_path, head_layers=1, freeze_backbone=frozen, backbone="resnet18_w16")
     classifier: Any = classify.finetune_task(settings, shared)
     assert torch.equal(classifier.head[0][0].weight, model.projection_head[0].weight)

@@ -78,12 +78,12 @@ def test_a_run_s_own_settings_come_first_and_say_what_the_recipe_has(tmp_path):
 
 def test_what_time_or_tuning_changed_is_told_from_what_was_asked(tmp_path):
     run_of(tmp_path, study_settings("sample", minutes=5.0, tune=4))
-    for stage, own in (("pretrain", {"epochs": 12}), ("finetune", {"base_lr": 0.05, "epochs": 20})):
+    for stage, own in (("pretrain", {"epochs": 12}), ("finetune", {"base_lr": 0.07, "epochs": 20})):
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "settings.yaml").write_text(yaml.safe_dump({**own, "seed": 99, "odd": 1}))
     found = by_key(load(tmp_path))
     assert found["pretrain.epochs"] == ("12", "100", "--minutes; asked for 50")
-    assert found["finetune.base_lr"] == ("0.05", "0.2", "--tune; asked for 0.2")
+    assert found["finetune.base_lr"] == ("0.07", "0.2", "--tune; asked for 0.05")
     assert found["finetune.epochs"] == ("20", "60", "--tune or --minutes; asked for 60")
     assert "seed" not in found
 

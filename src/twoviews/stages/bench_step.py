@@ -18,14 +18,13 @@ from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from twoviews.dataset.random_numbers import epoch_order
-from twoviews.errors import NumbersError, SettingsError
+from twoviews.errors import NumbersError
 from twoviews.settings import PretrainCommand
 from twoviews.stages.backbones import new_backbone
 from twoviews.stages.measure import PeakMemory, Rate, matrix_product_rate, measure
 from twoviews.stages.setup import Shared
 from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.optimizer import build_optimizer, set_lr
-from twoviews.trainers.out_of_memory import is_out_of_memory
 from twoviews.trainers.stepper import Stepper
 from twoviews.trainers.steps import Batch, Scalars
 from twoviews.trainers.task import Task, batch_size_of
@@ -112,7 +111,7 @@ def step_speed(settings: PretrainCommand, shared: Shared, steps: int) -> StepSpe
                 assert watch.failure is not None
                 raise NumbersError(f"bench: {watch.failure.cause}; use --precision float32.")
 
-        _try(step, settings)
+        step(0)
         peak = memory.rise()
         rate = measure(step, size, engine, at_least=steps)
 
@@ -137,21 +136,6 @@ def step_speed(settings: PretrainCommand, shared: Shared, steps: int) -> StepSpe
         width,
         peak,
     )
-
-
-def _try(step: Callable[[int], None], settings: PretrainCommand) -> None:
-    """The first step; some backbones take one size of image alone, or none as small as this."""
-    try:
-        step(0)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        if is_out_of_memory(error, surely=True):
-            raise
-        text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        size = settings.view_size or settings.image_size
-        raise SettingsError(
-            f"--backbone {settings.backbone} can't be trained on views of {size} pixels ({text}); use another "
-            "--image-size or --view-size, or another backbone."
-        ) from error
 
 
 @contextmanager
