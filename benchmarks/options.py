@@ -93,7 +93,9 @@ def measure(name: str, seed: int, arguments: argparse.Namespace) -> None:
     for layers in row.finetunes:
         # The backbone's weights by name: --head-layers finds the projection head beside them.
         weights = str(pretrained / "models/backbone.safetensors")
+        # A head of zeros, so that the layers kept are all that differs.
         start = {"init": weights, "head_layers": layers, "epochs": arguments.finetune_epochs}
+        start |= {"probe_start": False, "base_lr": 0.2}
         tuned = folder / f"finetune-{layers}"
         done(f"{name}, head layers {layers}", tuned, FinetuneCommand, {**start, **common, "out": tuned}, run_finetune)
 
