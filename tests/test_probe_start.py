@@ -19,10 +19,13 @@ from twoviews.model.resnet50 import Classifier, create_backbone
 from twoviews.settings import FinetuneCommand, StudyCommand
 from twoviews.stages.backbones import new_backbone
 from twoviews.stages.classify import finetune_task
-from twoviews.stages.comparison import sgd_probe, with_share
+from twoviews.stages.comparison import finetuning, sgd_probe, with_share
 from twoviews.stages.features import extract
 from twoviews.stages.probe_start import start_from_probe
 from twoviews.stages.setup import Shared
+from twoviews.stages.tune import _images_seen
+from twoviews.stages.tune_space import KINDS, recipes
+from twoviews.stages.tune_trial import parts_of
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.validate import forward_all
 from twoviews.trainers.weights import save_weights
@@ -96,10 +99,19 @@ def test_any_weights_will_do(shared: Shared, tmp_path: Path) -> None:
 
 def test_with_fewer_labels_it_keeps_its_epochs_and_others_get_more() -> None:
     study = StudyCommand(finetune={"probe_start": True, "epochs": 60}, supervised={"epochs": 60})  # type: ignore[arg-type]
+    zeros = study.model_copy(update={"finetune": study.finetune.model_copy(update={"probe_start": False})})
     parts = (
-        study.supervised,
-        study.finetune,
-        sgd_probe(study),
-        study.finetune.model_copy(update={"probe_start": False}),
+        with_share(study.supervised, 0.1),
+        finetuning(study, 0.1),
+        with_share(sgd_probe(study), 0.1),
+        finetuning(zeros, 0.1),
     )
-    assert [with_share(part, 0.1).epochs for part in parts] == [190, 60, 190, 190]
+    assert [part.epochs for part in parts] == [190, 60, 190, 190]
+
+
+def test_a_sweep_shows_both_recipes_as_many_images(shared: Shared) -> None:
+    study = StudyCommand(tune=3, supervised={"epochs": 60}, finetune={"probe_start": True, "epochs": 60})  # type: ignore[arg-type]
+    parts = parts_of(shared, study.seed)
+    assert {part.share for part in parts} != {1.0}
+    baseline, finetune = (_images_seen(recipes(kind, study), parts) for kind in KINDS)
+    assert baseline == finetune

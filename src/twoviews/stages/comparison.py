@@ -96,7 +96,7 @@ def first_stages(settings: StudyCommand, one: Comparison) -> list[tuple[str, Wor
 
 def pretrained_stages(settings: StudyCommand, one: Comparison) -> list[tuple[str, Work]]:
     """Name of each stage after pretraining, and what runs it, in order."""
-    finetune = with_share(settings.finetune, one.share)
+    finetune = finetuning(settings, one.share)
     features = settings.features.model_copy(update={"maps": settings.features.maps and one.shown})
 
     def tuned_from(part: FinetuneSettings, stage: str, **origin: Any) -> tuple[str, Work]:
@@ -117,6 +117,16 @@ def pretrained_stages(settings: StudyCommand, one: Comparison) -> list[tuple[str
     if settings.sgd_probe:
         stages.append(tuned_from(with_share(sgd_probe(settings), one.share), "sgd_probe", **origin))
     return [*stages, ("test", lambda: run_test(tested, one.shared))]
+
+
+def finetuning(settings: StudyCommand, share: float) -> FinetuneSettings:
+    """Fine-tuning's settings for a share of the labels: its epochs grow as all do, unless it starts from a probe.
+
+    That is good at the first step, and more of them bend it to few images.
+    """
+    own = settings.finetune
+    tuned: FinetuneSettings = own if own.probe_start else with_share(own, share)
+    return tuned
 
 
 def sgd_probe(settings: StudyCommand) -> FinetuneSettings:
@@ -144,9 +154,7 @@ def with_share(part: TrainingSettings, share: float) -> Any:
     """The settings for a share of the labels: so many more epochs that training still gets somewhere.
 
     Epochs grow as one over the square root of the share, and at most ``MOST_EPOCHS`` times: with the epochs of all
-    labels a tenth of them would be trained for a tenth of the steps, and the baseline would lose for that alone. Not
-    for a head that starts as a linear probe: it is good at the first step, and more of them bend it to few images.
+    labels a tenth of them would be trained for a tenth of the steps, and the baseline would lose for that alone.
     """
-    starts_good = isinstance(part, FinetuneSettings) and part.probe_start
-    factor = 1.0 if starts_good else min(MOST_EPOCHS, share**-0.5)
+    factor = min(MOST_EPOCHS, share**-0.5)
     return with_epochs(part, max(1, round(part.epochs * factor)))

@@ -6,7 +6,7 @@ from twoviews.files import read_record, write_json
 from twoviews.model.resnet50 import Classifier
 from twoviews.settings import StudyCommand
 from twoviews.stages.backbones import new_backbone
-from twoviews.stages.comparison import sgd_probe, with_share
+from twoviews.stages.comparison import finetuning, sgd_probe, with_share
 from twoviews.stages.plan import PLAN_ADVICE, with_epochs
 from twoviews.stages.setup import Shared
 from twoviews.stages.study_layout import Layout
@@ -61,8 +61,11 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
 def _labelled_epochs(settings: StudyCommand, plan: Layout, epochs: dict[str, int]) -> float:
     """Passes over all labelled training images: of every comparison, and of the trials of tuning."""
     now = _apply(settings, epochs)
-    parts = [now.supervised, now.finetune, *([sgd_probe(now)] if settings.sgd_probe else [])]
-    passes: float = sum(with_share(part, one.share).epochs * one.share for part in parts for one in plan.all)
+    scratch = [now.supervised, *([sgd_probe(now)] if settings.sgd_probe else [])]
+    passes = 0.0
+    for one in plan.all:
+        parts = [*(with_share(part, one.share) for part in scratch), finetuning(now, one.share)]
+        passes += one.share * sum(part.epochs for part in parts)
     return passes + trial_epochs(now, plan.mains[0].shared)
 
 
