@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from twoviews import cpus
 from twoviews.dataset import decode_workers
 from twoviews.dataset.scan import Found
 
@@ -27,7 +28,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, folder: Path, files: dict[str, str]) 
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="ascii")
-    monkeypatch.setattr(decode_workers, "_GROUP", folder)
+    monkeypatch.setattr(cpus, "_GROUP", folder)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
 
 
@@ -36,7 +37,7 @@ def test_a_container_s_share_of_time_counts(
     files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(monkeypatch, tmp_path, files)
-    assert decode_workers.usable_cpus() == expected
+    assert cpus.usable_cpus() == expected
 
 
 def test_where_a_process_can_not_ask_on_which_it_may_run_all_count(
@@ -45,7 +46,7 @@ def test_where_a_process_can_not_ask_on_which_it_may_run_all_count(
     limit(monkeypatch, tmp_path, {})
     monkeypatch.delattr(os, "sched_getaffinity")  # macOS and Windows
     monkeypatch.setattr(os, "cpu_count", lambda: 12)
-    assert decode_workers.usable_cpus() == 12
+    assert cpus.usable_cpus() == 12
 
 
 def test_windows_gets_no_more_processes_than_it_can_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:

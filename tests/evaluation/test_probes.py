@@ -129,7 +129,7 @@ def test_no_held_out_number_reaches_the_fit_that_is_scored_on_it(blobs, monkeypa
         return real_trial(probe, features, labels)
 
     features = features + np.arange(features.size, dtype=np.float32).reshape(features.shape)
-    monkeypatch.setattr(probes.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(probes, "usable_cpus", lambda: 1)
     monkeypatch.setattr(probes, "_path", path)
     monkeypatch.setattr(probes, "_trial", trial)
     choose_linear_probe(features, labels, 2, strengths=[1.0], folds=5)
@@ -155,7 +155,7 @@ def test_folds_are_stratified_balanced_and_seeded():
 def test_the_number_of_cores_does_not_change_a_digit(blobs, monkeypatch, cores):
     features, labels = blobs(60, 30, 3)
     expected_probe, expected_rows = choose_linear_probe(features, labels, 3, seed=5)
-    monkeypatch.setattr(probes.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(probes, "usable_cpus", lambda: cores)
     probe, rows = choose_linear_probe(features, labels, 3, seed=5)
     np.testing.assert_array_equal(probe.weight, expected_probe.weight)
     assert rows == expected_rows

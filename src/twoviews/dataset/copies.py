@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from twoviews.dataset.decode_workers import usable_cpus
+from twoviews.cpus import usable_cpus
 from twoviews.dataset.images import ImageSet, Pixels, forget_pages, rows_of
 
 _BLOCK_BYTES = 16 << 20

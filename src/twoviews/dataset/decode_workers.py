@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import signal
@@ -13,9 +12,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
+from twoviews.cpus import usable_cpus
 from twoviews.dataset.decode import Decoded, decode_batch
 from twoviews.dataset.scan import Found
 from twoviews.errors import DataError, ResourceError
@@ -24,27 +23,6 @@ _BATCH = 16
 # Below this many files, starting processes takes longer than decoding.
 MIN_FILES_FOR_PROCESSES = 256
 _MOST_ON_WINDOWS = 61  # processes, that its way of waiting for several allows
-
-_GROUP = Path("/sys/fs/cgroup")
-
-
-def usable_cpus() -> int:
-    """Processors that this process may use; within a container, as many as its share of time comes to."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(count, _share())))
-
-
-def _share() -> float:
-    """Processors' worth of time that a container's limit gives (Linux control groups, version 2 and 1), or infinity."""
-    with suppress(OSError, ValueError):
-        quota, period = (_GROUP / "cpu.max").read_text(encoding="ascii").split()
-        return math.inf if quota == "max" else int(quota) / int(period)
-    with suppress(OSError, ValueError):
-        quota, period = (
-            (_GROUP / "cpu" / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period")
-        )
-        return int(quota) / int(period) if int(quota) > 0 else math.inf
-    return math.inf
 
 
 def decode_all(

@@ -8,7 +8,6 @@ images.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from functools import partial
 
 import numpy as np
 
+from twoviews.cpus import usable_cpus
 from twoviews.errors import DataError, SettingsError
 from twoviews.evaluation.arrays import (
     Doubles,
@@ -153,7 +153,7 @@ def choose_linear_probe(
         return fit_linear_probe(train_features, train_labels, classes, strengths[len(strengths) // 2]), []
     one_fold = partial(_score_fold, train_features, train_labels, classes, strengths, fold_of)
     copies = 3 * train_features.size * 8
-    workers = max(1, min(len(held_out), os.cpu_count() or 1, FOLD_MEMORY_BYTES // copies))
+    workers = max(1, min(len(held_out), usable_cpus(), FOLD_MEMORY_BYTES // copies))
     with ThreadPoolExecutor(workers) as pool, one_thread():
         trials = sum(pool.map(one_fold, held_out), np.zeros((len(strengths), 2))) / np.sum(fold_of >= 0)
     probe = fit_linear_probe(train_features, train_labels, classes, strengths[_best(trials)])

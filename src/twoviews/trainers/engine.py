@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from twoviews.dataset.decode_workers import usable_cpus
+from twoviews.cpus import usable_cpus
 from twoviews.errors import CheckpointError, SettingsError
 from twoviews.model.batchnorm import join_batchnorm
 from twoviews.model.convolution import speed_up_convolutions

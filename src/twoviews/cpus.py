@@ -1,0 +1,29 @@
+"""How many processors there are to work with. Loads no torch: decoders ask as well."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+_GROUP = Path("/sys/fs/cgroup")
+
+
+def usable_cpus() -> int:
+    """Processors that this process may use; within a container, as many as its share of time comes to."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(count, _share())))
+
+
+def _share() -> float:
+    """Processors' worth of time that a container's limit gives (Linux control groups, version 2 and 1), or infinity."""
+    with suppress(OSError, ValueError):
+        quota, period = (_GROUP / "cpu.max").read_text(encoding="ascii").split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    with suppress(OSError, ValueError):
+        quota, period = (
+            (_GROUP / "cpu" / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period")
+        )
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    return math.inf
