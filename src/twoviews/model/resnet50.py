@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from twoviews.errors import DataError, SettingsError
 from twoviews.model import small  # noqa: F401  registers our names with timm
+from twoviews.model.modes import in_eval_mode
 
 Stem = Literal["auto", "small", "small-pool", "original"]
 SMALL_IMAGE = 40  # pixels; up to here the original stem would throw most of the picture away
@@ -113,19 +114,16 @@ def require_size(backbone: nn.Module, name: str, size: int) -> None:
     Raises:
         SettingsError: some take one size alone, or none so small; a user's own may give another shape.
     """
-    training = {module: module.training for module in backbone.modules()}
     try:
-        with torch.no_grad():  # not inference_mode: what some models keep of a forward pass is trained with later
-            shape = tuple(backbone.eval()(torch.zeros(1, 3, size, size)).shape)
+        # Not inference_mode: what some models keep of a forward pass is trained with later.
+        with in_eval_mode(backbone), torch.no_grad():
+            shape = tuple(backbone(torch.zeros(1, 3, size, size)).shape)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise SettingsError(
             f"--backbone {name} does not take images of {size} pixels ({reason}): name another, or another "
             "--image-size (and --view-size)."
         ) from error
-    finally:
-        for module, mode in training.items():
-            module.training = mode
     if shape != (1, feature_width(backbone)):
         raise SettingsError(
             f"--backbone {name} gives features of shape {shape}, not (1, {feature_width(backbone)}): name another."

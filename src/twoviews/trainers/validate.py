@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from twoviews.dataset.augmentations import normalise
 from twoviews.dataset.batches import Batches
 from twoviews.dataset.images import ImageSet
+from twoviews.model.modes import in_eval_mode
 from twoviews.processor import image_layout
 from twoviews.trainers.engine import Engine
 
@@ -43,17 +44,13 @@ def forward_all(
     The module's training mode is put back; nothing random is drawn, so training goes on as if this had not run.
     """
     batches = images if isinstance(images, Batches) else Batches(images, engine.device)
-    modes = {child: child.training for child in module.modules()}
-    module.eval()
     outputs = []
-    with torch.inference_mode(), engine.autocast():
+    with in_eval_mode(module), torch.inference_mode(), engine.autocast():
         for positions in batches.in_order(EVALUATION_BATCH):
             pixels, rows, _ = batches.get(positions)
             seen = pixels if view is None else view(pixels, rows)
             x = normalise(seen, normalisation.mean, normalisation.std)
             outputs.append(module(x.contiguous(memory_format=image_layout(x.device))).float().cpu())
-    for child, mode in modes.items():
-        child.training = mode
     return torch.cat(outputs).numpy() if outputs else np.zeros((0, 0), np.float32)
 
 
