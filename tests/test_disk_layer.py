@@ -19,7 +19,7 @@ CHANGES = {
 METHODS = {"write_text", "write_bytes", "unlink", "mkdir", "rmdir", "touch", "rename", "symlink_to", "hardlink_to"}
 ALLOWED = {
     ("disk.py", None),
-    ("stages/bench.py", "TemporaryDirectory"),  # random images to time, gone when the command ends
+    ("stages/bench_images.py", "TemporaryDirectory"),  # random images to time, gone when the command ends
     ("stages/measure.py", "write_text"),  # a switch of the system's under /proc
     ("streams.py", "open"),  # os.devnull, in the place of a stream that is closed
 }

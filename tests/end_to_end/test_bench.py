@@ -37,13 +37,24 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setattr("twoviews.stages.measure.ROUND_SECONDS", 0.02)
-    monkeypatch.setattr("twoviews.stages.bench.MAX_IMAGES", 64)
+    monkeypatch.setattr("twoviews.stages.bench_images.MAX_IMAGES", 64)
 
 
 def bench(capsys: pytest.CaptureFixture[str], *words: object) -> list[dict[str, Any]]:
     """The rows of ``twoviews bench WORDS --json``."""
     assert cli.main(["bench", *map(str, words), "--json"]) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_long_measurement_is_announced_and_json_stays_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("twoviews.stages.bench.SILENCE", 0.0)
+    assert len(bench(capsys, "step", *FLOAT32)) == 1
+    assert cli.main(["bench", "step", *FLOAT32]) == 0
+    assert re.search(
+        r"^step: \d+\.\d s a step, so about .+; --steps 1 takes the fewest\.$", capsys.readouterr().out, re.M
+    )
 
 
 def test_all_on_a_folder_measures_everything_and_leaves_nothing(

@@ -3,58 +3,35 @@
 from __future__ import annotations
 
 import json
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from twoviews import disk
 from twoviews.dataset.augmentations import views
 from twoviews.dataset.batches import Batches
-from twoviews.dataset.decode import FORMATS_TEXT
-from twoviews.dataset.decode_cache import decoded_folder
-from twoviews.dataset.images import ImageSet
 from twoviews.dataset.random_numbers import epoch_order
-from twoviews.dataset.scan import scan
 from twoviews.dataset.splits import Splits
 from twoviews.dataset.statistics import channel_statistics
-from twoviews.errors import DataError, ResourceError, SettingsError
+from twoviews.errors import ResourceError, SettingsError
 from twoviews.loss_functions.info_nce import info_nce
 from twoviews.recipes import recipe_name, recipe_settings
 from twoviews.settings import BenchCommand, PretrainCommand, RunSettings
-from twoviews.spacing import evenly_spaced
+from twoviews.stages.bench_images import BenchImages, bench_images
 from twoviews.stages.bench_step import step_speed
 from twoviews.stages.bench_tables import header, table
 from twoviews.stages.measure import PeakMemory, Rate, measure
 from twoviews.stages.setup import Shared
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.out_of_memory import is_out_of_memory
-from twoviews.trainers.progress import say
+from twoviews.trainers.progress import duration, say
 from twoviews.trainers.steps import augmentation_of
 
 Row = dict[str, Any]
 
-MAX_IMAGES = 4096  # decoded or made: enough that batches are random reads, few enough for a minute
-MAX_BYTES = 2**28
 LOSS_ROWS = (512, 2048, 8192)
-
-
-@dataclass(frozen=True)
-class Images:
-    """What is read: images in a memory map, what they are in words, and how they got there.
-
-    ``decoded`` is the number of files and the seconds that they took, None where the images are random.
-    """
-
-    images: ImageSet
-    text: str
-    decoded: tuple[int, float] | None
+SILENCE = 30.0  # seconds of measuring that are announced
 
 
 def run_bench(settings: BenchCommand) -> list[Row]:
@@ -105,7 +82,7 @@ def _measurements(
     if wanted == ("loss",):
         yield "loss", list(_loss(settings, training, engine))
         return
-    with _images(settings, training) as images:
+    with bench_images(settings.unlabeled, training) as images:
         for what in wanted:
             if what == "step":
                 yield what, [_step(settings, training, images, engine)]
@@ -117,63 +94,11 @@ def _measurements(
                 yield what, list(_data(training, images, engine))
 
 
-@contextmanager
-def _images(settings: BenchCommand, training: PretrainCommand) -> Iterator[Images]:
-    """Images of the folder, or random ones, in a memory map that is removed afterwards."""
-    size = training.image_size
-    count = max(training.batch_size, min(MAX_IMAGES, MAX_BYTES // (3 * size**2)))
-    with tempfile.TemporaryDirectory(prefix="twoviews-bench-", ignore_cleanup_errors=True) as name:
-        if settings.unlabeled is None:
-            yield Images(_random_images(Path(name) / "random.npy", count, size), "random images", None)
-        else:
-            yield _decode(settings.unlabeled, Path(name), count, training)
-
-
-def _random_images(file: Path, count: int, size: int) -> ImageSet:
-    needed, free = count * 3 * size**2, disk.room(file.parent)
-    if needed > free:  # a memory map that outgrows the disk would end the process
-        raise ResourceError(
-            f"{count:,} random images need {needed / 1e9:.2f} GB in {file.parent.parent}, {free / 1e9:.2f} GB are "
-            "free: lower --batch-size, or name another folder with TMPDIR."
-        )
-    rng = np.random.default_rng(0)
-    array = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(count, 3, size, size))
-    for image in array:
-        image[:] = rng.integers(0, 256, image.shape, dtype=np.uint8)
-    array.flush()
-    del array
-    stored = np.load(file, mmap_mode="r", allow_pickle=False)
-    return ImageSet.whole(stored, None, [f"random {number}" for number in range(count)])
-
-
-def _decode(folder: Path, cache: Path, count: int, training: PretrainCommand) -> Images:
-    """Decode at most ``count`` files, evenly chosen, as pretraining would."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder: check --unlabeled.")
-    found = scan(folder, boundary=folder, follow_links=False)
-    found.files = [found.files[position] for position in evenly_spaced(len(found.files), count)]
-    started = time.perf_counter()
-    decoded = decoded_folder(
-        found,
-        "unlabeled",
-        image_size=training.image_size,
-        cache=cache,
-        workers=None,
-        max_pixels=training.max_pixels,
-        progress=None,
-    )
-    seconds = time.perf_counter() - started
-    if len(decoded.files) < 2:
-        raise DataError(f"{folder} holds no two readable images ({FORMATS_TEXT}): check --unlabeled.")
-    images = ImageSet.whole(decoded.pixels, None, decoded.files)
-    return Images(images, f"{len(images):,} images of {folder}", (len(decoded.files), seconds))
-
-
 def _figures(rate: Rate) -> Row:
     return {"images_per_second": rate.median, "spread": [rate.lowest, rate.highest], "rounds": rate.rounds}
 
 
-def _sizes(training: PretrainCommand, images: Images) -> Row:
+def _sizes(training: PretrainCommand, images: BenchImages) -> Row:
     return {
         "images": images.text,
         "image_size": training.image_size,
@@ -182,11 +107,16 @@ def _sizes(training: PretrainCommand, images: Images) -> Row:
     }
 
 
-def _step(settings: BenchCommand, training: PretrainCommand, images: Images, engine: Engine) -> Row:
+def _step(settings: BenchCommand, training: PretrainCommand, images: BenchImages, engine: Engine) -> Row:
     empty = images.images.take(np.empty(0, dtype=np.int64))
     mean, std = channel_statistics(images.images)
     splits = Splits("bench", (), images.images, empty, empty, [], [], [], None, mean, std, None)
-    speed = step_speed(training, Shared(engine, splits), settings.steps)
+
+    def announce(a_step: float, all_steps: float) -> None:
+        if all_steps > SILENCE and not settings.json:
+            say(f"step: {a_step:.1f} s a step, so about {duration(all_steps)}; --steps 1 takes the fewest.")
+
+    speed = step_speed(training, Shared(engine, splits), settings.steps, announce)
     return {
         **_figures(speed.rate),
         "backbone": training.backbone,
@@ -204,7 +134,7 @@ def _step(settings: BenchCommand, training: PretrainCommand, images: Images, eng
     }
 
 
-def _augment(training: PretrainCommand, images: Images, engine: Engine) -> Row:
+def _augment(training: PretrainCommand, images: BenchImages, engine: Engine) -> Row:
     sizes = _sizes(training, images)
     pixels, rows, _ = Batches(images.images, engine.device).get(torch.arange(sizes["batch_size"]))
     augmentation = augmentation_of(training, training.image_size)
@@ -237,7 +167,7 @@ def _loss(settings: BenchCommand, training: PretrainCommand, engine: Engine) -> 
         }
 
 
-def _data(training: PretrainCommand, images: Images, engine: Engine) -> Iterator[Row]:
+def _data(training: PretrainCommand, images: BenchImages, engine: Engine) -> Iterator[Row]:
     """Decoding, where there are files, and random batches from the memory map, both on the processor."""
     sizes = {key: value for key, value in _sizes(training, images).items() if key != "view_size"}
     if images.decoded is not None:

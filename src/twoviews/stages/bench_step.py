@@ -78,11 +78,14 @@ class StepSpeed:
         return max(parts, key=lambda part: parts[part])
 
 
-def step_speed(settings: PretrainCommand, shared: Shared, steps: int) -> StepSpeed:
+def step_speed(
+    settings: PretrainCommand, shared: Shared, steps: int, announce: Callable[[float, float], None]
+) -> StepSpeed:
     """Measure the step of ``settings`` on the unlabeled images of ``shared``.
 
     Args:
         steps: steps a round, at least.
+        announce: gets the seconds of one step and those of all that follow, before they start.
 
     Raises:
         SettingsError: the backbone does not take views of this size.
@@ -113,7 +116,11 @@ def step_speed(settings: PretrainCommand, shared: Shared, steps: int) -> StepSpe
 
         step(0)
         peak = memory.rise()
-        rate = measure(step, size, engine, at_least=steps)
+
+        def first(seconds: float, calls: int) -> None:
+            announce(seconds, seconds * (calls + steps + 1))  # in rounds, in pieces, and to count the operations
+
+        rate = measure(step, size, engine, at_least=steps, first=first)
 
         def seconds() -> float:
             engine.synchronize()

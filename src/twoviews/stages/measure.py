@@ -34,12 +34,19 @@ class Rate:
     calls: int
 
 
-def measure(work: Callable[[int], object], images: int, engine: Engine, at_least: int = 1) -> Rate:
+def measure(
+    work: Callable[[int], object],
+    images: int,
+    engine: Engine,
+    at_least: int = 1,
+    first: Callable[[float, int], None] = lambda seconds, calls: None,
+) -> Rate:
     """Time ``work``, which gets the number of the call; the device is waited for at the ends of each round alone.
 
     Args:
         images: how many a call works on.
         at_least: calls a round; more where they don't fill ``ROUND_SECONDS``.
+        first: gets the seconds of one call before the rounds start, and how many calls those are.
     """
     number = 0
 
@@ -57,6 +64,7 @@ def measure(work: Callable[[int], object], images: int, engine: Engine, at_least
     if seconds < ROUND_SECONDS:
         seconds = seconds_for(1)  # the first call paid for what is set up once
     count = max(at_least, math.ceil(ROUND_SECONDS / max(seconds, 1e-6)))
+    first(seconds, ROUNDS * count)
     rates = [count * images / seconds_for(count) for _ in range(ROUNDS)]
     return Rate(statistics.median(rates), min(rates), max(rates), ROUNDS, count)
 
