@@ -24,7 +24,7 @@ from twoviews.stages.comparison import Comparison
 from twoviews.stages.setup import Shared
 from twoviews.stages.tune import Sweep, trial_epochs
 from twoviews.stages.tune_choice import Scores
-from twoviews.stages.tune_space import recipes
+from twoviews.stages.tune_space import KINDS, recipes
 from twoviews.stages.tune_trial import parts_of
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.weights import save_weights
@@ -127,8 +127,9 @@ def test_both_sweeps_see_as_many_images_as_the_record_says(swept: Comparison) ->
         kind = path.relative_to(swept.folder / "tune").parts[0].rsplit("-", 1)[0]
         seen[kind] += len(path.read_text().splitlines()) * 15  # epochs of half of the images
     assert seen["supervised"] == seen["finetune"] == record(swept.folder)["budget_images"]
-    assert trial_epochs(a_study(), swept.shared) == round(2 * seen["supervised"] / 30)
-    assert trial_epochs(a_study(tune=0), swept.shared) == 0
+    for kind in KINDS:
+        assert trial_epochs(kind, a_study(), swept.shared) == seen[kind] / 30
+        assert trial_epochs(kind, a_study(tune=0), swept.shared) == 0
 
 
 def test_each_half_is_scored_by_the_training_that_did_not_see_it(swept: Comparison) -> None:

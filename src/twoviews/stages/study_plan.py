@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from twoviews.files import read_record, write_json
-from twoviews.model.resnet50 import Classifier
-from twoviews.settings import StudyCommand
+from twoviews.model.resnet50 import Classifier, freeze
+from twoviews.settings import ClassifierSettings, FinetuneSettings, StudyCommand
 from twoviews.stages.backbones import new_backbone
 from twoviews.stages.comparison import finetuning, sgd_probe, with_share
 from twoviews.stages.plan import PLAN_ADVICE, with_epochs
@@ -12,12 +14,23 @@ from twoviews.stages.setup import Shared
 from twoviews.stages.study_layout import Layout
 from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
 from twoviews.stages.tune import trial_epochs
+from twoviews.stages.tune_space import KINDS
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.progress import duration, say
 from twoviews.trainers.run_folder import RunFolder
 
 RESERVE = 0.1  # of the time, for feature check, test and report
 LABELLED_SHARE = 0.5  # of the time, at most, for baseline and fine-tuning together
+
+
+@dataclass(frozen=True)
+class EpochSeconds:
+    """How long an epoch takes here: of all labelled training images, and of the unlabeled ones."""
+
+    supervised: float
+    finetune: float
+    sgd_probe: float
+    pretrain: float
 
 
 def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand:
@@ -30,8 +43,8 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
     if path.exists():
         return _apply(settings, read_record(path, PLAN_ADVICE)["epochs"])
     shared = plan.mains[0].shared
-    labelled, unlabeled = _measure(settings, shared)
-    unlabeled *= sum(one.pretrains for one in plan.all)
+    measured = _measure(settings, shared)
+    unlabeled = measured.pretrain * sum(one.pretrains for one in plan.all)
     epochs = {
         "supervised": settings.supervised.epochs,
         "finetune": settings.finetune.epochs,
@@ -39,13 +52,13 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
     }
     if settings.minutes is not None:
         seconds = settings.minutes * 60 * (1 - RESERVE)
-        wanted = labelled * _labelled_epochs(settings, plan, epochs)
+        wanted = _labelled_seconds(settings, plan, epochs, measured)
         scale = min(1.0, LABELLED_SHARE * seconds / wanted)
         for stage in ("supervised", "finetune"):
             epochs[stage] = max(1, int(epochs[stage] * scale))
-        rest = seconds - labelled * _labelled_epochs(settings, plan, epochs)
+        rest = seconds - _labelled_seconds(settings, plan, epochs, measured)
         epochs["pretrain"] = max(1, min(epochs["pretrain"], int(rest / unlabeled)))
-    total = labelled * _labelled_epochs(settings, plan, epochs) + unlabeled * epochs["pretrain"]
+    total = _labelled_seconds(settings, plan, epochs, measured) + unlabeled * epochs["pretrain"]
     if shared.engine.is_first:
         limit = "" if settings.minutes is None else f", fitted to {settings.minutes:g} minutes"
         times = f"{len(plan.all)} times: " if len(plan.all) > 1 else ""
@@ -58,15 +71,19 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
     return _apply(settings, epochs)
 
 
-def _labelled_epochs(settings: StudyCommand, plan: Layout, epochs: dict[str, int]) -> float:
-    """Passes over all labelled training images: of every comparison, and of the trials of tuning."""
+def _labelled_seconds(settings: StudyCommand, plan: Layout, epochs: dict[str, int], measured: EpochSeconds) -> float:
+    """Of every comparison's training on labelled images, and of the trials of tuning."""
     now = _apply(settings, epochs)
-    scratch = [now.supervised, *([sgd_probe(now)] if settings.sgd_probe else [])]
-    passes = 0.0
+    seconds = 0.0
     for one in plan.all:
-        parts = [*(with_share(part, one.share) for part in scratch), finetuning(now, one.share)]
-        passes += one.share * sum(part.epochs for part in parts)
-    return passes + trial_epochs(now, plan.mains[0].shared)
+        times_tuned = 2 if settings.with_imagenet and one.whole else 1
+        seconds += one.share * measured.supervised * with_share(now.supervised, one.share).epochs
+        seconds += one.share * measured.finetune * finetuning(now, one.share).epochs * times_tuned
+        if settings.sgd_probe:
+            seconds += one.share * measured.sgd_probe * with_share(sgd_probe(now), one.share).epochs
+    shared = plan.mains[0].shared
+    trials = {kind: trial_epochs(kind, now, shared) for kind in KINDS}
+    return seconds + trials["supervised"] * measured.supervised + trials["finetune"] * measured.finetune
 
 
 def _apply(settings: StudyCommand, epochs: dict[str, int]) -> StudyCommand:
@@ -75,15 +92,21 @@ def _apply(settings: StudyCommand, epochs: dict[str, int]) -> StudyCommand:
     )
 
 
-def _measure(settings: StudyCommand, shared: Shared) -> tuple[float, float]:
-    """Seconds an epoch of labelled training and of pretraining takes here, measured on a few steps."""
-    seed = settings.seed
-    backbone = new_backbone(settings, shared.image_size, seed=seed)
-    classifier = Classifier(backbone, len(shared.splits.class_names))
-    labelled = classifier_task("supervised", settings.supervised, shared, classifier, seed=seed)
+def _measure(settings: StudyCommand, shared: Shared) -> EpochSeconds:
+    """Measured on a few steps of each kind of training."""
+    seed, engine = settings.seed, shared.engine
+
+    def labelled(part: ClassifierSettings) -> float:
+        backbone = new_backbone(settings, shared.image_size, seed=seed)
+        if isinstance(part, FinetuneSettings) and part.freeze_backbone:
+            freeze(backbone)
+        classifier = Classifier(backbone, len(shared.splits.class_names))
+        return seconds_per_epoch(classifier_task("a try", part, shared, classifier, seed=seed), part, engine)
+
     model = simclr_model(settings.pretrain, new_backbone(settings, shared.image_size, seed=seed))
-    unlabeled = simclr_task(settings.pretrain, shared, model, seed=seed)
-    return (
-        seconds_per_epoch(labelled, settings.supervised, shared.engine),
-        seconds_per_epoch(unlabeled, settings.pretrain, shared.engine),
+    return EpochSeconds(
+        supervised=labelled(settings.supervised),
+        finetune=labelled(settings.finetune),
+        sgd_probe=labelled(sgd_probe(settings)) if settings.sgd_probe else 0.0,
+        pretrain=seconds_per_epoch(simclr_task(settings.pretrain, shared, model, seed=seed), settings.pretrain, engine),
     )
