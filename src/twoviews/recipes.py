@@ -56,7 +56,7 @@ RECIPES: dict[str, Recipe] = {
         settings={
             "image_size": 32,
             "backbone": "resnet18_w16",
-            "supervised": {**_SAMPLE_LABELLED, "base_lr": 1.2},
+            "supervised": {**_SAMPLE_LABELLED, "base_lr": 1.2, "epochs": 100},
             "pretrain": {**_SAMPLE_PRETRAIN, "epochs": 50, "warmup_epochs": 2},
             "finetune": {**_SAMPLE_FINETUNE, "base_lr": 0.05, "probe_start": True},
         },
