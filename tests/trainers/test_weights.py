@@ -38,9 +38,10 @@ def test_safetensors_carry_the_weights_and_what_is_known_about_them(source: dict
     assert read == about
     target = backbone(2)
     assert not same(target, source)
-    said = load_backbone_weights(target, tensors, "w.safetensors")
+    loaded = load_backbone_weights(target, tensors, "w.safetensors")
     assert same(target, source)
-    assert said == "100 of 100 tensors loaded from w.safetensors, 0 others not used"
+    assert loaded.as_it_is
+    assert loaded.sentence("it") == "100 of 100 tensors loaded from it, 0 others not used"
 
 
 def test_a_plain_state_dict_is_loaded(source: dict[str, Tensor], tmp_path: Path) -> None:
@@ -60,10 +61,11 @@ def test_wrappers_and_prefixes_are_taken_off(
     content = {wrapper: {prefix + name: tensor for name, tensor in source.items()}, "epoch": 3}
     torch.save(content, tmp_path / "w.pth")
     target = backbone(2)
-    said = load_backbone_weights(target, read_weights(tmp_path / "w.pth")[0], "w.pth")
+    loaded = load_backbone_weights(target, read_weights(tmp_path / "w.pth")[0], "w.pth")
     assert same(target, source)
-    counts = "100 of 100 tensors loaded from w.pth, 0 others not used"
-    assert said == (f"{counts}; {prefix} taken off their names" if prefix else counts)
+    counts = "100 of 100 tensors loaded from it, 0 others not used"
+    assert loaded.sentence("it") == (f"{counts}; {prefix} taken off their names" if prefix else counts)
+    assert loaded.as_it_is == (prefix == "")
 
 
 def test_what_fits_whole_is_not_told_tensor_by_tensor(
@@ -97,11 +99,12 @@ def test_two_different_backbones_in_a_file_are_refused(source: dict[str, Tensor]
 def test_heads_are_of_no_use_and_no_sign_of_a_wrong_file(source: dict[str, Tensor]) -> None:
     heads = {name: torch.ones(3) for name in ("fc.weight", "module.head.bias", "projection_head.0.weight")}
     target = backbone(2)
-    said = load_backbone_weights(target, {**source, **heads}, "w.pth")
+    loaded = load_backbone_weights(target, {**source, **heads}, "w.pth")
     assert same(target, source)
-    assert said.endswith("0 others not used")
-    said = load_backbone_weights(target, {**source, **heads, "memory.queue": torch.ones(3)}, "w.pth")
-    assert said.endswith("1 others not used")
+    assert loaded.unused == 0
+    loaded = load_backbone_weights(target, {**source, **heads, "memory.queue": torch.ones(3)}, "w.pth")
+    assert (loaded.unused, loaded.as_it_is) == (1, False)
+    assert loaded.sentence("w.pth").endswith("1 others not used")
 
 
 def test_too_few_that_fit_are_refused_with_an_example(source: dict[str, Tensor]) -> None:
@@ -111,8 +114,9 @@ def test_too_few_that_fit_are_refused_with_an_example(source: dict[str, Tensor])
     assert len(needed) == 100
 
     one_missing = {k: v for k, v in source.items() if k != needed[40]}
-    said = load_backbone_weights(backbone(3), one_missing, "w")
-    assert said == f"99 of 100 tensors loaded from w ({needed[40]} is missing), 0 others not used"
+    loaded = load_backbone_weights(backbone(3), one_missing, "w")
+    assert not loaded.as_it_is
+    assert loaded.sentence("w") == f"99 of 100 tensors loaded from w ({needed[40]} is missing), 0 others not used"
 
     two_missing = {k: v for k, v in one_missing.items() if k != needed[41]}
     with pytest.raises(

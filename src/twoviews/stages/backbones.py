@@ -32,9 +32,9 @@ def new_backbone(settings: ModelSettings, image_size: int, *, seed: int, init: s
         require_size(backbone, settings.backbone, size)
     if init is not None and init != "timm":
         tensors, _ = read_weights(Path(init))
-        said = load_backbone_weights(backbone, tensors, init)
-        if not said.endswith(f" loaded from {init}, 0 others not used"):  # something was missing, renamed or left over
-            say(said)
+        loaded = load_backbone_weights(backbone, tensors, init)
+        if not loaded.as_it_is:
+            say(loaded.sentence(init))
     return backbone
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,39 @@ def _refuse_unsafe_torch(path: Path) -> None:
         )
 
 
-def load_backbone_weights(backbone: nn.Module, tensors: dict[str, Tensor], origin: str) -> str:
-    """Load a backbone from tensors that may carry a wrapper's prefixes and heads.
+@dataclass(frozen=True)
+class Loaded:
+    """What of a weights file went into a backbone.
 
-    Returns:
-        One line: how many tensors matched, which is missing, what was taken off their names.
+    Attributes:
+        tensors: of the backbone's, how many were there and had their shape.
+        wanted: how many it has; BatchNorm's counters, which older files lack, count in neither.
+        misfit: one that stayed as it was, and why; empty where there is none.
+        unused: tensors of the file that are neither the backbone's nor a head's.
+        prefixes: what was taken off the names.
+    """
+
+    tensors: int
+    wanted: int
+    misfit: str
+    unused: int
+    prefixes: tuple[str, ...]
+
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the file holds this backbone and its head: nothing missing, renamed or left over."""
+        return not (self.misfit or self.unused or self.prefixes)
+
+    def sentence(self, origin: str) -> str:
+        """All of it in one line; ``origin``: what the file is called."""
+        said = f"{self.tensors} of {self.wanted} tensors loaded from {origin}"
+        said += f" ({self.misfit})" if self.misfit else ""
+        said += f", {self.unused} others not used"
+        return f"{said}; {', '.join(self.prefixes)} taken off their names" if self.prefixes else said
+
+
+def load_backbone_weights(backbone: nn.Module, tensors: dict[str, Tensor], origin: str) -> Loaded:
+    """Load a backbone from tensors that may carry a wrapper's prefixes and heads.
 
     Raises:
         CheckpointError: fewer than ``MATCH`` of the backbone's tensors are there with the right shape, or two
@@ -101,19 +130,16 @@ def load_backbone_weights(backbone: nn.Module, tensors: dict[str, Tensor], origi
     wrong = [k for k in cleaned if k in wanted and k not in matched]
     missing = [k for k in wanted if k not in matched and not k.endswith("num_batches_tracked")]
     needed = sum(not k.endswith("num_batches_tracked") for k in wanted)
-    example = f"{wrong[0]} has another shape" if wrong else f"{missing[0]} is missing" if missing else ""
+    misfit = f"{wrong[0]} has another shape" if wrong else f"{missing[0]} is missing" if missing else ""
     if needed - len(missing) < MATCH * needed:
         raise CheckpointError(
-            f"{origin}: only {needed - len(missing)} of the backbone's {needed} tensors fit ({example}); "
+            f"{origin}: only {needed - len(missing)} of the backbone's {needed} tensors fit ({misfit}); "
             "name the --backbone and --stem that the weights were trained with."
         )
     backbone.load_state_dict({**wanted, **matched})
     unused = sum(k not in wanted and not k.startswith(_HEADS) for k in cleaned)
-    prefixes = sorted({names[k].removesuffix(k) for k in matched} - {""})
-    said = f"{needed - len(missing)} of {needed} tensors loaded from {origin}"
-    said += f" ({example}), " if example else ", "
-    said += f"{unused} others not used"
-    return f"{said}; {', '.join(prefixes)} taken off their names" if prefixes else said
+    prefixes = {names[k].removesuffix(k) for k in matched} - {""}
+    return Loaded(needed - len(missing), needed, misfit, unused, tuple(sorted(prefixes)))
 
 
 def _strip(name: str, wanted: dict[str, Any]) -> str:
