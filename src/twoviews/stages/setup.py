@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from twoviews.dataset.images import Source
@@ -12,10 +11,8 @@ from twoviews.dataset.label_budget import with_fold, with_label_fraction, with_l
 from twoviews.dataset.leaks import Hashed
 from twoviews.dataset.sources import load_source
 from twoviews.dataset.splits import Splits, make_splits
-from twoviews.errors import CheckpointError, DataError
-from twoviews.model.resnet50 import (
-    require_name,
-)
+from twoviews.errors import DataError
+from twoviews.model.resnet50 import require_name
 from twoviews.settings import DataSettings, LabelSettings
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.progress import say
@@ -62,14 +59,9 @@ def prepare(settings: Any, *, require_labels: bool = True) -> Shared:
 
 
 def start_engine(settings: Any) -> Engine:
-    """The engine of a command, once what can be known to be wrong without the data is refused.
-
-    An hour of decoding is no time to wait for that.
-    """
+    """The engine of a command, once a backbone that timm does not know is refused: before an hour of decoding."""
     engine = Engine(settings)
     require_name(settings.backbone)
-    if settings.init is not None and settings.init != "timm" and not Path(settings.init).is_file():
-        raise CheckpointError(f"--init {settings.init}: no such weights file.")
     return engine
 
 
