@@ -171,6 +171,13 @@ class Classifier(nn.Module):
         assert isinstance(layer, nn.Linear)
         return layer
 
+    @property
+    def projection(self) -> nn.Sequential | None:
+        """The layers of a projection head that it keeps, or None."""
+        layers = getattr(self.head, "projection", None)
+        assert layers is None or isinstance(layers, nn.Sequential)
+        return layers
+
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.backbone(images))
         return logits

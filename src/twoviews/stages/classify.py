@@ -89,6 +89,7 @@ def _train_classifier(task: Task, settings: Any, shared: Shared, run: RunFolder)
 def _finish(settings: Any, shared: Shared, run: RunFolder, task: Task) -> None:
     """Weights, pictures and results of a trained classifier."""
     splits, module = shared.splits, task.module
+    assert isinstance(module, Classifier)
     names = list(splits.class_names)
     about = about_model(settings, shared, class_names=names, **about_head(module))
     save_weights(run.models / "classifier.safetensors", classifier_tensors(module), about)

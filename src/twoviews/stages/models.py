@@ -96,10 +96,10 @@ def classifier_tensors(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def about_head(module: nn.Module) -> dict[str, Any]:
+def about_head(classifier: Classifier) -> dict[str, Any]:
     """What a weights file says of a classifier's kept projection layers; {} where it has none."""
-    projection = getattr(module.head, "projection", None)
-    return {"head_layers": layout(projection)} if isinstance(projection, nn.Sequential) else {}
+    kept = classifier.projection
+    return {} if kept is None else {"head_layers": layout(kept)}
 
 
 def load_head_layers(init: str, backbone: nn.Module, layers: int, flag: str = "--head-layers") -> nn.Sequential:

@@ -24,7 +24,7 @@ def start_from_probe(classifier: Classifier, shared: Shared, *, seed: int) -> No
     Raises:
         DataError: all training images have one label.
     """
-    kept = getattr(classifier.head, "projection", None)
+    kept = classifier.projection
     below = classifier.backbone if kept is None else nn.Sequential(classifier.backbone, kept)
     frozen = shared.engine.to_device(deepcopy(below))
     splits = shared.splits
