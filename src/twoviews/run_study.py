@@ -53,14 +53,13 @@ def run_study(settings: StudyCommand) -> Path:
 
 def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
     is_first = seeds[0].engine.is_first
-    if is_first:
-        say_counts(seeds[0].splits)
+    say_counts(seeds[0].splits)
     plan = layout(settings, seeds, run.path)
     settings = fitted(settings, plan, run)
     sweep = Sweep(settings, replace(plan.mains[0], folder=run.path))
     for one in plan.all:
         first = one is plan.mains[0]
-        if is_first and not first:
+        if not first:
             say(f"study: {one.folder.relative_to(run.path)}, seed {one.seed}, {len(one.shared.splits.train):,} images")
         if first:
             settings = _tuned("supervised", sweep, settings, run, is_first)

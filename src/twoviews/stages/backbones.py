@@ -59,8 +59,6 @@ def backbone_from(about: dict[str, Any]) -> nn.Module:
 
 def say_model(name: str, settings: ModelSettings, module: nn.Module, shared: Shared) -> None:
     """Print the architecture and its size."""
-    if not shared.engine.is_first:
-        return
     backbone = module.backbone
     assert isinstance(backbone, nn.Module)
     head = count_parameters(module) - count_parameters(backbone)

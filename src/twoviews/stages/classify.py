@@ -79,7 +79,7 @@ def _classes(shared: Shared) -> int:
 def _train_classifier(task: Task, settings: Any, shared: Shared, run: RunFolder) -> None:
     engine = shared.engine
     say_model(task.name, settings, task.module, shared)
-    begin_from_fork(task, shared, run)
+    begin_from_fork(task, run)
     settings = plan(task, settings, shared, run)
     train(task, settings, engine, run, seed=settings.seed)
     if engine.is_first:

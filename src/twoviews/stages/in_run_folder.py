@@ -48,8 +48,7 @@ def in_run_folder(
                 if when_finished is not None:
                     when_finished(run.path)
             return run.path
-        if shared.engine.is_first:
-            say(f"{command}: {run.path}, seed {settings.seed}")
+        say(f"{command}: {run.path}, seed {settings.seed}")
         run.write_environment(machine, **origin_of(run.path))
         if shared.engine.is_first and not shared.data_written:
             write_data(run.path, shared.splits)
@@ -57,8 +56,7 @@ def in_run_folder(
         with naming_operations():
             work(run)
         shared.engine.barrier()
-        if shared.engine.is_first:
-            say(f"{command}: results in {run.path}")
+        say(f"{command}: results in {run.path}")
     except (SettingsError, DataError, CheckpointError, KeyboardInterrupt):
         run.forget()  # where nothing came of it, the corrected command finds the place free
         raise

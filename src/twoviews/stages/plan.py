@@ -40,7 +40,7 @@ def plan(task: Task, settings: Any, shared: Shared, run: RunFolder) -> Any:
             write_json(path, {"epochs": epochs, "seconds_per_epoch": seconds})
     announce(task, settings, seconds, shared.engine)
     half = settings.epochs / 2
-    if settings.warmup_epochs > half and shared.engine.is_first:
+    if settings.warmup_epochs > half:
         say(f"{task.name}: warm-up lowered from {settings.warmup_epochs:g} to {half:g} epochs, half of them all")
     return settings
 
@@ -66,10 +66,10 @@ def require_same_batches(task: Task, settings: TrainingSettings, engine: Engine,
         raise error
 
 
-def begin_from_fork(task: Task, shared: Shared, run: RunFolder) -> None:
+def begin_from_fork(task: Task, run: RunFolder) -> None:
     """Give a forked run the weights that it begins from; nothing for any other run."""
     said = load_start(task.module, run.path)
-    if said is not None and shared.engine.is_first:
+    if said is not None:
         say(f"{task.name}: {said}")
 
 

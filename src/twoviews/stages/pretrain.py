@@ -67,7 +67,7 @@ def _pretrain(settings: PretrainCommand, shared: Shared, run: RunFolder) -> None
     model = task.module
     assert isinstance(model, SimCLR)
     say_model("pretrain", settings, model, shared)
-    begin_from_fork(task, shared, run)
+    begin_from_fork(task, run)
     augmentation = augmentation_of(settings, shared.image_size)
     fitted: PretrainCommand = plan(task, settings, shared, run)
     task.evaluate = _monitor(fitted, shared, model.backbone, augmentation)
@@ -110,7 +110,7 @@ def _monitor(
             "effective_rank": rank,
         }
         warning = collapse_warning(rank, feature_std(first), first.shape[1], images=len(first))
-        if warning is not None and not warned and engine.is_first:
+        if warning is not None and not warned:
             say(f"warning: {warning}")
         warned = warned or warning is not None
         return figures

@@ -59,15 +59,14 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
         rest = seconds - _labelled_seconds(settings, plan, epochs, measured)
         epochs["pretrain"] = max(1, min(epochs["pretrain"], int(rest / unlabeled)))
     total = _labelled_seconds(settings, plan, epochs, measured) + unlabeled * epochs["pretrain"]
-    if shared.engine.is_first:
-        limit = "" if settings.minutes is None else f", fitted to {settings.minutes:g} minutes"
-        times = f"{len(plan.all)} times: " if len(plan.all) > 1 else ""
-        say(
-            f"study: about {duration(total)} for the training alone{limit}: {times}{epochs['supervised']} epochs of "
-            f"the baseline, {epochs['pretrain']} of SimCLR, {epochs['finetune']} of fine-tuning"
-        )
-        if settings.minutes is not None:
-            write_json(path, {"epochs": epochs, "estimated_seconds": total / (1 - RESERVE)})
+    limit = "" if settings.minutes is None else f", fitted to {settings.minutes:g} minutes"
+    times = f"{len(plan.all)} times: " if len(plan.all) > 1 else ""
+    say(
+        f"study: about {duration(total)} for the training alone{limit}: {times}{epochs['supervised']} epochs of "
+        f"the baseline, {epochs['pretrain']} of SimCLR, {epochs['finetune']} of fine-tuning"
+    )
+    if settings.minutes is not None and shared.engine.is_first:
+        write_json(path, {"epochs": epochs, "estimated_seconds": total / (1 - RESERVE)})
     return _apply(settings, epochs)
 
 

@@ -55,8 +55,7 @@ class Sweep:
             known = json.loads(engine.share(json.dumps({**known, **found})))
             if engine.is_first:
                 write_json(self._file, known)
-        if engine.is_first:
-            say(f"tune: {NAMES[kind]}: {known[kind]['because']}")
+        say(f"tune: {NAMES[kind]}: {known[kind]['because']}")
         return plan.model_copy(update={kind: tried[known[kind]["chosen_trial"]]})
 
     def results(self) -> dict[str, Any] | None:
@@ -76,8 +75,7 @@ class Sweep:
         """Run every trial; the first process gets the record of them."""
         is_first = self.one.shared.engine.is_first
         parts = parts_of(self.one.shared, self.settings.seed)
-        if is_first:
-            _announce(kind, tried, parts)
+        _announce(kind, tried, parts)
         scores: list[Scores | None] = []
         for number, recipe in enumerate(tried):
             scores.append(run_trial(kind, number, recipe, parts, self.settings, self.one))

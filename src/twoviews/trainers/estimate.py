@@ -63,10 +63,9 @@ def seconds_per_epoch(task: Task, settings: TrainingSettings, engine: Engine) ->
 
 def announce(task: Task, settings: TrainingSettings, seconds: float, engine: Engine) -> None:
     """Print what is about to run and how long it will take."""
-    if engine.is_first:
-        say(
-            f"{task.name}: {settings.epochs} epochs of {len(task.batches):,} images on {engine.device.type} "
-            f"in {engine.precision}, about {duration(seconds * settings.epochs)}"
-        )
-        if task.batches.place is not None:
-            say(f"{task.name}: {task.batches.place}")
+    say(
+        f"{task.name}: {settings.epochs} epochs of {len(task.batches):,} images on {engine.device.type} "
+        f"in {engine.precision}, about {duration(seconds * settings.epochs)}"
+    )
+    if task.batches.place is not None:
+        say(f"{task.name}: {task.batches.place}")

@@ -59,11 +59,10 @@ def go_back(
     if run.writes:
         run.cut_metrics(before.metrics_bytes)
         settle(run.checkpoints, before.step, LEFT_OUT)
-    if engine.is_first:
-        say(
-            f"{task.name}: back to step {before.step}; steps {first} to {jump.step} are left out "
-            f"(rollback {before.rollbacks} of at most {MOST})"
-        )
+    say(
+        f"{task.name}: back to step {before.step}; steps {first} to {jump.step} are left out "
+        f"(rollback {before.rollbacks} of at most {MOST})"
+    )
     engine.barrier()
     return before, best
 

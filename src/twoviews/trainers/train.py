@@ -53,7 +53,7 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
     size = batch_size_of(task, settings, engine)
     steps_per_epoch = len(task.batches) // size
     steps = settings.epochs * steps_per_epoch
-    if size != settings.batch_size and engine.is_first:
+    if size != settings.batch_size:
         say(f"{task.name}: batch lowered from {settings.batch_size} to {size}, the number of images there are")
     rates = schedule(settings, size, steps_per_epoch)
     optimizer = build_optimizer(task.module, settings, task.backbone_lr_scale, fused=engine.can_fuse)
