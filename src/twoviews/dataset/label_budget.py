@@ -13,7 +13,8 @@ import numpy as np
 
 from twoviews.dataset.images import ImageSet, Indices
 from twoviews.dataset.parts import without_folds
-from twoviews.dataset.splits import Splits, class_counts, validation_count
+from twoviews.dataset.splits import Splits
+from twoviews.dataset.validation import class_counts, validation_count
 from twoviews.errors import SettingsError
 from twoviews.spacing import evenly_spaced
 

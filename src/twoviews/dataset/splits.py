@@ -13,10 +13,11 @@ from twoviews.dataset.images import ImageSet, Indices, Pixels, Skipped, Source
 from twoviews.dataset.leaks import Hashed, LeakSearch
 from twoviews.dataset.parts import without_test
 from twoviews.dataset.statistics import Channels, channel_statistics
+from twoviews.dataset.validation import class_counts, draw_validation, require_each_class
 from twoviews.errors import DataError, SettingsError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Splits:
     """The sets of a study.
 
@@ -27,12 +28,12 @@ class Splits:
         train: labelled training images, without validation.
         val: labelled validation images; empty where there are no labels.
         test_images: test images without their labels, or None.
+        mean, std: of each channel (R, G, B) over the unlabeled images, in [0, 1] units.
+        folds: for each official fold, rows of its images in the arrays of ``train`` and ``val``, or None.
         leaks: copies of held-out images on the training side, exact and near, whether they were left out or not.
         conflicts: pictures that are there under two labels.
         blank: how many unlabeled images are of (nearly) one colour.
         class_counts: images of each class, by split; of the test images only where they were looked at.
-        mean, std: of each channel (R, G, B) over the unlabeled images, in [0, 1] units.
-        folds: for each official fold, rows of its images in the arrays of ``train`` and ``val``, or None.
         notes: sentences a user should read.
         skipped: files that were left out.
         fingerprint: of all of it, to notice when a run that goes on finds other images; None for made-up images.
@@ -43,17 +44,17 @@ class Splits:
     unlabeled: ImageSet
     train: ImageSet
     val: ImageSet
-    leaks: list[Leak]
-    notes: list[str]
-    skipped: list[Skipped]
-    folds: list[Indices] | None
+    test_images: ImageSet | None = None
+    _test: ImageSet | None = field(repr=False, default=None)
     mean: Channels
     std: Channels
-    test_images: ImageSet | None
-    _test: ImageSet | None = field(repr=False, default=None)
+    folds: list[Indices] | None = None
+    leaks: list[Leak] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     blank: int = 0
     class_counts: dict[str, list[int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     fingerprint: Fingerprint | None = field(repr=False, default=None)
 
     def open_test(self) -> ImageSet:
@@ -131,7 +132,10 @@ def make_splits(
         val_part, val = "val", search.without_exact("val", _all(source.val), test)
         val_set = source.val.take(val)
     else:
-        val_part, val = "train", train[_stratified(source.train.take(train), source.class_names, seed, val_fraction)]
+        val_part, val = (
+            "train",
+            train[draw_validation(source.train.take(train), source.class_names, seed, val_fraction)],
+        )
         val_set = source.train.take(val)
         train = np.setdiff1d(train, val)
     held_out = {**test, "val": search.held_out(val_part, val)}
@@ -147,7 +151,7 @@ def make_splits(
     unlabeled_set = source.unlabeled.take(unlabeled)
     remedy = "leave --drop-near out" if drop_near else "use --keep-leaks"
     if source.class_names and len(source.train):
-        _require_each_class(train_set, val_set, source.class_names, remedy)
+        require_each_class(train_set, val_set, source.class_names, remedy)
     if len(unlabeled_set) == 0:
         raise DataError(
             f"{source.name} has no unlabeled image that is not a copy of a held-out one: add others, or {remedy}."
@@ -166,17 +170,17 @@ def make_splits(
         unlabeled=unlabeled_set,
         train=train_set,
         val=val_set,
+        test_images=None if source.test is None else source.test.without_labels(),
+        _test=source.test,
+        mean=mean,
+        std=std,
+        folds=None if source.folds is None else [source.train.rows[fold] for fold in source.folds],
         leaks=search.leaks,
         conflicts=conflicts,
         blank=blank,
         class_counts={part: class_counts(images, source.class_names) for part, images in counted.items()},
         notes=notes,
         skipped=list(source.skipped),
-        folds=None if source.folds is None else [source.train.rows[fold] for fold in source.folds],
-        mean=mean,
-        std=std,
-        test_images=None if source.test is None else source.test.without_labels(),
-        _test=source.test,
         fingerprint=Fingerprint(
             [(images, search.digests[part]) for part, images in search.sets.items()],
             [train_set, val_set, unlabeled_set, *([] if source.test is None else [source.test])],
@@ -186,31 +190,6 @@ def make_splits(
 
 def _all(images: ImageSet) -> Indices:
     return np.arange(len(images), dtype=np.int64)
-
-
-def _stratified(images: ImageSet, class_names: tuple[str, ...], seed: int, fraction: float) -> Indices:
-    """Ascending positions of the validation images: a part of each class, drawn from (seed, class) alone."""
-    assert images.labels is not None
-    chosen: list[Indices] = [np.empty(0, dtype=np.int64)]
-    if len(images):
-        counts = np.bincount(images.labels, minlength=len(class_names))
-        if counts.min() < 2:
-            few = ", ".join(f"{class_names[i]}: {counts[i]}" for i in np.flatnonzero(counts < 2)[:10])
-            raise DataError(
-                f"Each class needs at least 2 labelled images, one to train and one to validate; there are "
-                f"{few}. Add images, leave the class out, or bring your own val/<class>/."
-            )
-        for number in range(len(class_names)):
-            members = np.flatnonzero(images.labels == number)
-            count = validation_count(len(members), fraction)
-            order = np.random.Generator(np.random.PCG64([seed, number])).permutation(len(members))
-            chosen.append(members[order[:count]])
-    return np.sort(np.concatenate(chosen))
-
-
-def validation_count(labelled: int, fraction: float) -> int:
-    """How many of a class's labelled images (at least 2) validate: the fraction, but one at least, and not all."""
-    return min(max(1, int(labelled * fraction + 0.5)), labelled - 1)
 
 
 def _without_validation_rows(source: Source, val: ImageSet, keep_leaks: bool, notes: list[str]) -> Indices:
@@ -226,23 +205,6 @@ def _without_validation_rows(source: Source, val: ImageSet, keep_leaks: bool, no
     else:
         notes.append(f"{same.sum():,} validation images were among the unlabeled ones too and left them.")
     return positions[~same]
-
-
-def class_counts(images: ImageSet, class_names: tuple[str, ...]) -> list[int]:
-    """Labelled images of each class."""
-    assert images.labels is not None
-    return [int(count) for count in np.bincount(images.labels, minlength=len(class_names))]
-
-
-def _require_each_class(train: ImageSet, val: ImageSet, class_names: tuple[str, ...], remedy: str) -> None:
-    for part, images in (("train", train), ("val", val)):
-        counts = class_counts(images, class_names)
-        if min(counts) == 0:
-            empty = ", ".join([name for name, count in zip(class_names, counts, strict=True) if count == 0][:10])
-            raise DataError(
-                f"No {part} image is left of {empty} (others have up to {max(counts)}), once copies of "
-                f"held-out images are out: add images, leave the class out, or {remedy}."
-            )
 
 
 def _blank_notes(blank: int, total: int) -> list[str]:

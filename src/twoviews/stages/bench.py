@@ -110,7 +110,7 @@ def _sizes(training: PretrainCommand, images: BenchImages) -> Row:
 def _step(settings: BenchCommand, training: PretrainCommand, images: BenchImages, engine: Engine) -> Row:
     empty = images.images.take(np.empty(0, dtype=np.int64))
     mean, std = channel_statistics(images.images)
-    splits = Splits("bench", (), images.images, empty, empty, [], [], [], None, mean, std, None)
+    splits = Splits(name="bench", class_names=(), unlabeled=images.images, train=empty, val=empty, mean=mean, std=std)
 
     def announce(a_step: float, all_steps: float) -> None:
         if all_steps > SILENCE and not settings.json:
