@@ -28,8 +28,8 @@ from torch import Tensor
 from twoviews.dataset.random_numbers import epoch_order
 from twoviews.errors import CheckpointError, NumbersError
 from twoviews.settings import PretrainCommand, StudyCommand, stage_settings
+from twoviews.trainers import begun_epoch, watch
 from twoviews.trainers import train as train_module
-from twoviews.trainers import watch
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.failures import read_failure
 from twoviews.trainers.steps import Step
@@ -231,7 +231,7 @@ class Late(Watch):
 def test_a_device_is_waited_for_on_log_steps_and_before_checkpoints_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_module, "Watch", Late)
+    monkeypatch.setattr(begun_epoch, "Watch", Late)
     monkeypatch.setattr(Late, "looks", 0)
     on, settings = engine(), simclr_settings().model_copy(update={"batch_size": 2})
     task = simclr(settings, on)
@@ -242,7 +242,7 @@ def test_a_device_is_waited_for_on_log_steps_and_before_checkpoints_alone(
 
 
 def test_a_failure_that_is_seen_late_is_told_with_its_own_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_module, "Watch", Late)
+    monkeypatch.setattr(begun_epoch, "Watch", Late)
     on, settings = engine(), simclr_settings()
     task = simclr(settings, on)
     task.step = with_loss(6, task.step, float("nan"))  # step 5: seen at the epoch's end, after step 7

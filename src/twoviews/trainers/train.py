@@ -7,15 +7,17 @@ weights, the optimizer and a step number, and a resumed run ends with the same b
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from twoviews.errors import Stopped
 from twoviews.settings import TrainingSettings
 from twoviews.settings.growth import progress_at
+from twoviews.trainers.begun_epoch import BegunEpoch, epoch_row
 from twoviews.trainers.checkpoint import State, require_room, save_checkpoint, settle
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.failures import forget_failure, record_failure
@@ -31,7 +33,7 @@ from twoviews.trainers.stepper import Stepper
 from twoviews.trainers.steps import Batch
 from twoviews.trainers.take_up import take_up
 from twoviews.trainers.task import Task, batch_size_of
-from twoviews.trainers.watch import LOG_STEPS, Watch, state_not_finite
+from twoviews.trainers.watch import LOG_STEPS, state_not_finite
 
 # Between two saves at ends of epochs: with few labels an epoch is a step, and flushing files would take longer.
 EPOCH_SECONDS = 10.0
@@ -57,122 +59,72 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
         say(f"{task.name}: batch lowered from {settings.batch_size} to {size}, the number of images there are")
     rates = schedule(settings, size, steps_per_epoch)
     optimizer = build_optimizer(task.module, settings, task.backbone_lr_scale, fused=engine.can_fuse)
-    state, best_weights, damages = take_up(task, optimizer, engine, run)
     reach = LEFT_OUT if settings.on_spike == "rollback" else 0
-    if engine.is_first:
-        for damage in damages:
-            say(f"{task.name}: damaged checkpoint left aside: {damage}")
-        run.cut_metrics(state.metrics_bytes)
-        if state.step < steps:
-            best, more = task.select is not None, int(reach > 0)
-            require_room(run.checkpoints, task.module, settings.optimizer, keeps_best=best, more=more)
-        if state.step:
-            if run.writes:
-                settle(run.checkpoints, state.step, reach)
-            caution = (
-                "" if engine.repeats else "; on this GPU the last bits may differ from those of a run without a stop"
-            )
-            say(f"{task.name}: going on from step {state.step} of {steps}{caution}")
-    engine.barrier()
+    state, best_weights = _begin(task, settings, optimizer, engine, run, steps=steps, reach=reach)
     stepper = Stepper(task, optimizer, settings, engine, seed)
     if reach and state.step == 0 and run.writes:
         state.engine = engine.state()
         save_checkpoint(run.checkpoints, task.module, optimizer, state)  # always somewhere to go back to
 
-    # Sums stay on the device: reading one would make every step wait for it. (MPS has no float64.)
-    zero = torch.zeros((), dtype=torch.float32 if engine.device.type == "mps" else torch.float64, device=engine.device)
-    steadier = f"a lower {settings.flag('base_lr')} or {settings.flag('clip_grad_norm')} makes training steadier"
-
     feed = Feed(task, size, steps, seed, engine)
-
-    def begin(state: State) -> tuple[Watch, dict[str, Tensor], Pace]:
-        """Read on from a checkpoint's step, and take up what it knows of the begun epoch."""
-        feed.go_to(state.step, state.left_out)
-        spikes = int(state.sums.pop("loss_spikes", 0))
-        watch = Watch(task.name, engine, state.losses, spikes, steadier)
-        pace = Pace(task.batches, state.epoch_seconds, state.epoch_waited)
-        return watch, {k: zero + v for k, v in state.sums.items()}, pace
-
     with (
         Progress(task.name, settings.epochs, steps_per_epoch, state.step, engine.is_first) as progress,
         StopRequests() as stop,
         closing(feed),
     ):
-        last_saved, save_seconds = time.monotonic(), 0.0
-        watch, sums, pace = begin(state)
+        saves = _Saves(60 * settings.checkpoint_minutes)
+        feed.go_to(state.step, state.left_out)
+        begun = BegunEpoch(task, settings, engine, state)
         for step, fetched in feed:
             epoch, position = divmod(step, steps_per_epoch)
             lr = lr_at(step, **rates)
             set_lr(optimizer, lr)
             if fetched is not None:
                 batch = Batch(*fetched, epoch, progress_at(epoch, settings.epochs))
-                scalars = stepper.step(batch, step, watch)
-                for key, value in scalars.items():
-                    sums[key] = sums.get(key, zero) + value
+                begun.add(stepper.step(batch, step, begun.watch))
             state.step = step + 1
             finished = position == steps_per_epoch - 1
             left_out = sum(step - position <= other <= step for other in state.left_out)
             trained = position + 1 - left_out
             if step % LOG_STEPS == 0 or finished:
-                means = {k: float(v) / trained for k, v in sums.items()}
-                progress.step(state.step, _describe(means, pace.figures(trained * size)))
+                progress.step(state.step, _describe(begun.means(trained), begun.pace.figures(trained * size)))
 
             stopping = due = failed = False
             jump = None
             # Asking the other GPUs is a wait for them; processes on CPUs meet at every step anyway.
-            if watch.due(step) or finished:
-                wait = 60 * settings.checkpoint_minutes
-                pause = min(wait, max(EPOCH_SECONDS, SAVE_PAUSE * save_seconds)) if finished else wait
-                late = time.monotonic() - last_saved > pause
-                last = state.step == steps
-                stopping, due, failed = engine.any(stop.exit_code is not None, late or last, watch.look())
-                jump = None if failed else watch.judge()
+            if begun.watch.due(step) or finished:
+                late = saves.are_due(finished) or state.step == steps
+                stopping, due, failed = engine.any(stop.exit_code is not None, late, begun.watch.look())
+                jump = None if failed else begun.watch.judge()
             if failed:
-                raise record_failure(task, settings, engine, run, watch.failure, size=size, seed=seed)
+                raise record_failure(task, settings, engine, run, begun.watch.failure, size=size, seed=seed)
             if jump is not None and settings.on_spike != "warn":
                 if settings.on_spike == "stop" or state.rollbacks == MOST:
                     raise gives_up(task, settings, run, state, jump)
                 state, best_weights = go_back(task, optimizer, engine, run, state, jump)
-                watch, sums, pace = begin(state)
+                feed.go_to(state.step, state.left_out)
+                begun = BegunEpoch(task, settings, engine, state)
                 continue
             if finished or stopping or due:
                 # A checkpoint must not hold what no training can go on from.
                 broken = state_not_finite(task.module, optimizer, step)
                 if broken is not None:
                     raise record_failure(task, settings, engine, run, broken, size=size, seed=seed)
-                totals = {key: float(engine.mean(total)) for key, total in sums.items()}
-                if watch.spikes:
-                    totals["loss_spikes"] = watch.spikes
+                begun.sum_up(state)
             if finished:
-                jumps = totals.pop("loss_spikes", 0)
-                row = {"epoch": epoch + 1, "step": state.step, "lr": lr}
-                row |= {key: total / trained for key, total in totals.items()}
-                if jumps:
-                    row["loss_spikes"] = jumps
-                if left_out:
-                    row["steps_left_out"] = left_out
-                watch.end_epoch()
-                timing = pace.figures(trained * size)
+                row = {"epoch": epoch + 1, "step": state.step, "lr": lr, **epoch_row(state.sums, trained, left_out)}
+                timing = begun.pace.figures(trained * size)
                 row |= task.evaluate(epoch + 1)
                 best_weights = _keep_best(task, row, state, best_weights)
-                sums, totals = {}, {}
+                begun.end(state)
                 if run.writes:
                     run.add_epoch(row, timing)
                 progress.epoch(epoch + 1, state.step, _describe(row, timing))
             if stopping or due:
-                started = time.monotonic()
-                state.sums, state.losses = totals, watch.losses
-                state.epoch_seconds, state.epoch_waited = (0.0, 0.0) if finished else (pace.seconds, pace.waited)
-                state.engine = engine.state()
-                if run.writes:
-                    state.metrics_bytes = run.metrics_bytes()
-                    save_checkpoint(run.checkpoints, task.module, optimizer, state, best_weights, reach)
-                    forget_failure(run)
-                engine.barrier()
-                last_saved = time.monotonic()
-                save_seconds = last_saved - started
+                with saves.timed():
+                    _save(task, optimizer, engine, run, state, best_weights, reach)
             if finished:
-                pace = Pace(task.batches)
+                begun.pace = Pace(task.batches)  # the save is no part of the next epoch
             if stopping:
                 raise Stopped(
                     f"{task.name} stopped at step {state.step} of {steps}; the same command goes on from there.",
@@ -180,6 +132,72 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
                 )
     if best_weights is not None:
         task.module.load_state_dict(best_weights)
+
+
+def _begin(
+    task: Task,
+    settings: TrainingSettings,
+    optimizer: Optimizer,
+    engine: Engine,
+    run: RunFolder,
+    *,
+    steps: int,
+    reach: int,
+) -> tuple[State, dict[str, Tensor] | None]:
+    """Take the run up where it was, its folder as it was then, and say so; the state and the best epoch's weights."""
+    state, best_weights, damages = take_up(task, optimizer, engine, run)
+    for damage in damages:
+        say(f"{task.name}: damaged checkpoint left aside: {damage}")
+    if engine.is_first:
+        run.cut_metrics(state.metrics_bytes)
+        if state.step < steps:
+            best, more = task.select is not None, int(reach > 0)
+            require_room(run.checkpoints, task.module, settings.optimizer, keeps_best=best, more=more)
+        if state.step and run.writes:
+            settle(run.checkpoints, state.step, reach)
+    if state.step:
+        caution = "" if engine.repeats else "; on this GPU the last bits may differ from those of a run without a stop"
+        say(f"{task.name}: going on from step {state.step} of {steps}{caution}")
+    engine.barrier()
+    return state, best_weights
+
+
+class _Saves:
+    """When to save a checkpoint: ``seconds`` after the last one; at the end of an epoch sooner, if saving is short."""
+
+    def __init__(self, seconds: float) -> None:
+        self._wait = seconds
+        self._last, self._took = time.monotonic(), 0.0
+
+    def are_due(self, at_end_of_epoch: bool) -> bool:
+        """Whether it is time for one."""
+        sooner = min(self._wait, max(EPOCH_SECONDS, SAVE_PAUSE * self._took))
+        return time.monotonic() - self._last > (sooner if at_end_of_epoch else self._wait)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around a save."""
+        started = time.monotonic()
+        yield
+        self._last = time.monotonic()
+        self._took = self._last - started
+
+
+def _save(
+    task: Task,
+    optimizer: Optimizer,
+    engine: Engine,
+    run: RunFolder,
+    state: State,
+    best_weights: dict[str, Tensor] | None,
+    reach: int,
+) -> None:
+    state.engine = engine.state()
+    if run.writes:
+        state.metrics_bytes = run.metrics_bytes()
+        save_checkpoint(run.checkpoints, task.module, optimizer, state, best_weights, reach)
+        forget_failure(run)
+    engine.barrier()
 
 
 def _keep_best(
