@@ -362,8 +362,8 @@ def test_a_decoder_that_is_kept_busy_is_stopped(tmp_path: Path, monkeypatch: pyt
         while True:
             pass
 
-    limit = decode_module._time_limit
-    monkeypatch.setattr(decode_module, "_time_limit", lambda seconds: limit(0.05))
+    limit = decode_module.time_limit
+    monkeypatch.setattr(decode_module, "time_limit", lambda seconds: limit(0.05))
     monkeypatch.setattr(decode_module, "_upright", busy)
     assert decode(tmp_path, PNG).reason == "takes too long to decode"
     assert signal.getitimer(signal.ITIMER_PROF)[0] == 0

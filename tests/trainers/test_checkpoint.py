@@ -26,8 +26,8 @@ from twoviews.trainers.checkpoint import (
     require_room,
     save_checkpoint,
     settle,
-    verify,
 )
+from twoviews.trainers.manifest import verify
 from twoviews.trainers.optimizer import build_optimizer
 
 

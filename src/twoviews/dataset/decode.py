@@ -15,18 +15,15 @@ The rules, which a cache's key names by their version:
 from __future__ import annotations
 
 import os
-import signal
 import stat
-import threading
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
+from twoviews.dataset.decode_limits import TooSlowError, strict_pillow, time_limit
 from twoviews.dataset.images import Pixels
 from twoviews.dataset.jpeg import end_of_image, was_filled
 from twoviews.dataset.reasons import what_broke, what_it_is
@@ -63,17 +60,13 @@ class _BadImageError(Exception):
     """The reason for leaving a file out."""
 
 
-class _TooSlowError(BaseException):
-    """Not an Exception, so that no decoder takes it for a fault in the file and goes on."""
-
-
 def decode_batch(folder: str, files: Sequence[Found], size: int, max_pixels: int) -> list[Decoded]:
     """Decode files below ``folder``, one result each, in order; a bad file never raises.
 
     Raises:
         ResourceError: there is not enough memory. The file is not left out for that: on another day it would be in.
     """
-    with _strict_pillow():
+    with strict_pillow():
         return [decode_file(os.path.join(folder, file.path), file, size, max_pixels) for file in files]
 
 
@@ -98,7 +91,7 @@ def decode_file(path: str, expected: Found, size: int, max_pixels: int) -> Decod
             return decoded
     except _BadImageError as error:
         return Decoded(None, str(error))
-    except _TooSlowError:
+    except TooSlowError:
         return Decoded(None, "takes too long to decode")
     except UnidentifiedImageError:
         return Decoded(None, what_it_is(head))
@@ -114,14 +107,14 @@ def decode_file(path: str, expected: Found, size: int, max_pixels: int) -> Decod
 
 
 def _decode(stream: BinaryIO, size: int, max_pixels: int) -> Decoded:
-    with _time_limit(5.0), Image.open(stream, formats=FORMATS) as image:
+    with time_limit(5.0), Image.open(stream, formats=FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise _BadImageError(f"{width * height / 1e6:.3g} MP > {max_pixels / 1e6:.3g} MP limit (--max-pixels)")
         if min(width, height) < MIN_SHORT_SIDE:
             raise _BadImageError(f"too small ({width}×{height} pixels; the short side must be {MIN_SHORT_SIDE})")
         file_format = image.format or ""
-        with _time_limit(5.0 + width * height / 1e7):
+        with time_limit(5.0 + width * height / 1e7):
             if file_format in ("JPEG", "MPO"):
                 _load_jpeg(image, stream, size)
             else:
@@ -210,43 +203,3 @@ def _centre_square(image: Image.Image, size: int) -> Image.Image:
     if side == size:
         return image.crop(box)
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-
-
-@contextmanager
-def _strict_pillow() -> Iterator[None]:
-    """Pillow's process-wide switches as the rules need them, put back afterwards.
-
-    Another library may have asked Pillow to fill cut images with grey. Pillow's own limit on pixels is off,
-    because it raises before the size can be read; the check in ``_decode`` takes its place.
-    """
-    before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
-    ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = before
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Stop a decoder that a crafted file keeps busy for ``seconds`` of processor time.
-
-    Processor time, so that a slow disk or a busy machine never changes which files are left out. Without
-    signals (Windows, another thread than the main one) there is no limit.
-    """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        raise _TooSlowError
-
-    handler = signal.signal(signal.SIGPROF, stop)
-    remaining, _ = signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, remaining)
-        signal.signal(signal.SIGPROF, handler)

@@ -8,9 +8,7 @@ newest for people and scripts; a run itself looks for the newest that is whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,11 +24,11 @@ from torch.optim import Optimizer
 from twoviews import disk
 from twoviews.errors import CheckpointError, ResourceError
 from twoviews.files import read_json, write_text
+from twoviews.trainers.manifest import MANIFEST, manifest, verify
 
 KEEP = 2
 LATEST = "LATEST"
 _ADVICE = "The checkpoint before it is intact: free some space, and the same command goes on from there."
-_BLOCK = 1 << 22
 
 
 @dataclass
@@ -84,7 +82,7 @@ def save_checkpoint(
     if best_weights is not None:
         contents["best.safetensors"] = save(contiguous(best_weights))
     contents["state.json"] = json.dumps({**vars(state), "optimizer": numbers}, indent=2).encode()
-    contents["manifest.json"] = _manifest({name: _entry(content) for name, content in contents.items()})
+    contents[MANIFEST] = manifest(contents)
 
     def attempt() -> None:
         disk.make_folder(folder)
@@ -217,49 +215,6 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     if found:
         raise CheckpointError(f"No checkpoint in {folder} is whole: {'; '.join(damages)}. Start anew with --new.")
     return None, damages
-
-
-def verify(path: Path, *, from_disk: bool = False) -> str | None:
-    """What is wrong with a checkpoint folder, or None.
-
-    Args:
-        path: the checkpoint.
-        from_disk: read what the disk holds, not what the system still has in memory of it (where it can be asked to).
-    """
-    try:
-        text = (path / "manifest.json").read_bytes()
-        expected = json.loads(text)["files"]
-        if _manifest(expected) != text:
-            return f"{path.name}: manifest.json has changed since it was saved"
-        actual = {p.name for p in path.iterdir()} - {"manifest.json"}
-        for name, entry in expected.items():
-            if name not in actual:
-                return f"{path.name}: {name} is missing"
-            if _entry_of(path / name, from_disk) != entry:
-                return f"{path.name}: {name} has changed since it was saved"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{path.name}: manifest.json can't be read ({type(error).__name__})"
-    if extra := actual - expected.keys():
-        return f"{path.name}: {min(extra)} is not in its manifest"
-    return None
-
-
-def _manifest(files: dict[str, Any]) -> bytes:
-    return json.dumps({"files": files}, indent=2).encode()
-
-
-def _entry(content: bytes) -> dict[str, Any]:
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _entry_of(file: Path, from_disk: bool) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        if from_disk and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-        return {"bytes": stream.tell(), "sha256": digest.hexdigest()}
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

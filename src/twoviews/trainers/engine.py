@@ -23,28 +23,13 @@ from twoviews.processor import image_layout
 from twoviews.settings import RunSettings
 from twoviews.trainers.determinism import choose_algorithms, repeats_bits, what_it_does
 from twoviews.trainers.device import choose_device, choose_precision, compile_for_sizes
+from twoviews.trainers.gather import gather_rows
 from twoviews.trainers.optimizer import norm_of, parameters_of
 from twoviews.trainers.progress import say
 
 # How long processes wait for the first one, which alone checks features, tests and draws: torch's half an hour is too
 # short for that on large sets. Where a process dies, torchrun ends the others.
 _PATIENCE = timedelta(days=1)
-
-
-class _Gather(torch.autograd.Function):
-    """all_gather of rows; a row's gradient is the sum of what it got in every process's loss."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        total = gradient.contiguous().clone()
-        dist.all_reduce(total)
-        return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 class Engine:
@@ -163,8 +148,7 @@ class Engine:
         """n×D of each process → (world·n)×D of all, process 0 first, with gradient."""
         if self.world_size == 1:
             return rows
-        gathered: Tensor = _Gather.apply(rows)
-        return gathered
+        return gather_rows(rows)
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over processes, without gradient."""

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from twoviews import disk
 from twoviews.dataset.fingerprint import Fingerprint
-from twoviews.errors import ResourceError, SettingsError
+from twoviews.errors import SettingsError
 from twoviews.files import (
     append_json_line,
-    read_json,
     read_json_lines,
     read_record,
     sweep,
@@ -25,15 +20,15 @@ from twoviews.files import (
     write_text,
 )
 from twoviews.settings import RunSettings
-from twoviews.trainers.environment import command_line, now, record_start
+from twoviews.trainers.environment import record_start
+from twoviews.trainers.folder_lock import HOLDER, LOCK, FolderLock
 from twoviews.trainers.progress import say
 from twoviews.trainers.resume import DATA_INDEX, keep_fingerprint, require_same_run
 from twoviews.trainers.settings_file import dump_settings
 
-_LOCK, _HOLDER = ".lock", ".lock-info.json"
 # What a run writes down before it computes.
 _RECORDS = {
-    _LOCK, _HOLDER, DATA_INDEX, "settings.yaml", "environment.json", "plan.json", "seconds.json", "start.safetensors",
+    LOCK, HOLDER, DATA_INDEX, "settings.yaml", "environment.json", "plan.json", "seconds.json", "start.safetensors",
     "data.json", "skipped.csv", "leaks.csv", "leaks.webp", "conflicts.csv", "views.png", "views.webp", "views.json",
 }  # fmt: skip
 
@@ -54,7 +49,7 @@ class RunFolder:
         self.logs = path / "logs"
         self.models = path / "models"
         self._made = False
-        self._lock: FileLock | None = None
+        self._lock = FolderLock(path)
 
     @classmethod
     def open(
@@ -88,7 +83,7 @@ class RunFolder:
             path = _next_free(path)
         run = cls(path)
         made = not path.exists()
-        run._take_lock()
+        run._lock.take()
         try:
             run._made = made and not (path / "settings.yaml").exists()
             if (path / "settings.yaml").exists():
@@ -117,11 +112,11 @@ class RunFolder:
             ResourceError: another process works on it, or it can't be locked.
         """
         run = cls(path, writes=False)
-        run._take_lock()
+        run._lock.take()
         return run
 
     def _require_empty(self) -> None:
-        ours = (".lock", f".{_HOLDER}.tmp-", ".settings.yaml.tmp-")
+        ours = (".lock", f".{HOLDER}.tmp-", ".settings.yaml.tmp-")
         others = [p.name for p in self.path.iterdir() if not p.name.startswith(ours)]
         if others:
             raise SettingsError(
@@ -140,45 +135,15 @@ class RunFolder:
             if self._made and all(path.name in _RECORDS for path in files):
                 # What makes it a run goes last: killed in between, it is still one.
                 for path in files:
-                    if path.name not in ("settings.yaml", _LOCK):
+                    if path.name not in ("settings.yaml", LOCK):
                         disk.remove_file(path)
                 disk.remove_folder(self.path)
             elif not (self.path / "settings.yaml").exists():
-                disk.remove_file(self.path / _LOCK)
-
-    def _take_lock(self) -> None:
-        holder = self.path / _HOLDER
-        try:
-            disk.make_folder(self.path)
-            self._lock = FileLock(self.path / _LOCK)
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            self._lock = None
-            raise ResourceError(
-                f"{self.path} is in use by another twoviews process{_holder(holder)}; wait for it, or start beside it "
-                "with --new."
-            ) from error
-        except OSError as error:
-            reason = error.strerror or error
-            raise ResourceError(f"{self.path} can't be written ({reason}); name another folder with --out.") from error
-        # What a process that was killed left here is overwritten: its lock died with it.
-        info = {"pid": os.getpid(), "host": platform.node(), "since": now(), "command": command_line()}
-        try:
-            write_json(holder, info)
-        except BaseException:
-            self._lock.release()
-            raise
+                disk.remove_file(self.path / LOCK)
 
     def release(self) -> None:
         """Let other processes have the folder."""
-        lock, self._lock = self._lock, None
-        if lock is None:
-            return
-        holder = self.path / _HOLDER
-        try:
-            disk.retried(lambda: disk.remove_file(holder), holder)
-        finally:
-            lock.release()
+        self._lock.release()
 
     @property
     def finished(self) -> bool:
@@ -231,15 +196,6 @@ class RunFolder:
         """Training time of all epochs so far; an epoch that was redone counts once."""
         rows = read_json_lines(self.path / "timing.jsonl")
         return sum({row["epoch"]: float(row["seconds"]) for row in rows}.values())
-
-
-def _holder(path: Path) -> str:
-    """Who holds the lock, as far as its info file says."""
-    try:
-        info = read_json(path)
-        return f" (pid {info['pid']} on {info['host']} since {info['since']})"
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""  # between its taking the lock and its writing who it is
 
 
 def _next_free(path: Path) -> Path:
