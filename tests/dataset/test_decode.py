@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 
 from twoviews.dataset import decode as decode_module
 from twoviews.dataset.decode import Decoded, decode_batch
-from twoviews.dataset.scan import Found
+from twoviews.dataset.scan import FoundFile
 from twoviews.errors import ResourceError
 
 SIZE = 32
@@ -28,7 +28,7 @@ def decode(folder: Path, content: bytes, name: str = "x.jpg", size: int = SIZE, 
     path = folder / name
     path.write_bytes(content)
     status = path.stat()
-    found = Found(name, status.st_size, status.st_mtime_ns)
+    found = FoundFile(name, status.st_size, status.st_mtime_ns)
     return decode_batch(str(folder), [found], size, max_pixels)[0]
 
 
@@ -313,9 +313,9 @@ def test_a_progressive_jpeg_without_its_last_scans_is_kept(tmp_path: Path) -> No
 def test_files_that_change_or_go_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(PNG)
     status = (tmp_path / "x.png").stat()
-    shorter = Found("x.png", status.st_size - 1, status.st_mtime_ns)
-    older = Found("x.png", status.st_size, status.st_mtime_ns - 1)
-    gone = Found("gone.png", 5, 5)
+    shorter = FoundFile("x.png", status.st_size - 1, status.st_mtime_ns)
+    older = FoundFile("x.png", status.st_size, status.st_mtime_ns - 1)
+    gone = FoundFile("gone.png", 5, 5)
     reasons = [result.reason for result in decode_batch(str(tmp_path), [shorter, older, gone], SIZE, 10**6)]
     assert reasons == ["changed while it was read"] * 2 + ["deleted while the folder was read"]
 
@@ -344,7 +344,7 @@ def test_a_lack_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: p
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_a_pipe_in_a_files_place_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.jpg")
-    assert decode_batch(str(tmp_path), [Found("x.jpg", 5, 5)], SIZE, 10**6)[0].pixels is None
+    assert decode_batch(str(tmp_path), [FoundFile("x.jpg", 5, 5)], SIZE, 10**6)[0].pixels is None
 
 
 def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +353,7 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(decode_module.os, "open", refuse)
     (tmp_path / "x.png").write_bytes(PNG)
-    assert decode_batch(str(tmp_path), [Found("x.png", 5, 5)], SIZE, 10**6)[0].reason == "permission denied"
+    assert decode_batch(str(tmp_path), [FoundFile("x.png", 5, 5)], SIZE, 10**6)[0].reason == "permission denied"
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")

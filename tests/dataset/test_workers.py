@@ -10,7 +10,7 @@ import pytest
 
 from twoviews import cpus
 from twoviews.dataset import decode_workers
-from twoviews.dataset.scan import Found
+from twoviews.dataset.scan import FoundFile
 
 LIMITS = [
     ({"cpu.max": "150000 100000\n"}, 2),
@@ -58,7 +58,7 @@ def test_windows_gets_no_more_processes_than_it_can_wait_for(monkeypatch: pytest
 
     monkeypatch.setattr(decode_workers, "_start", start)
     monkeypatch.setattr(decode_workers, "decode_batch", lambda folder, batch, size, most: [None] * len(batch))
-    files: list[Any] = [Found(str(number), 1, 1) for number in range(16 * 100)]
+    files: list[Any] = [FoundFile(str(number), 1, 1) for number in range(16 * 100)]
     for platform in ("win32", "linux"):
         monkeypatch.setattr("sys.platform", platform)
         assert len(list(decode_workers.decode_all("", files, 8, 100, 96))) == len(files)

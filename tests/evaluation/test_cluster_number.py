@@ -8,7 +8,7 @@ from sklearn.metrics import silhouette_score
 
 from twoviews.errors import DataError, SettingsError
 from twoviews.evaluation import cluster_number
-from twoviews.evaluation.cluster_number import CurvePoint, cluster_curve, curve_values, silhouette, suggested_k
+from twoviews.evaluation.cluster_number import ClusterCurvePoint, cluster_curve, curve_values, silhouette, suggested_k
 from twoviews.evaluation.clusters import kmeans_clusters
 
 
@@ -98,7 +98,12 @@ def test_collapsed_features_suggest_no_number():
 
 
 def test_the_smallest_of_equal_numbers_is_suggested():
-    curve = [CurvePoint(2, 3.0, None), CurvePoint(3, 2.0, 0.4), CurvePoint(4, 1.5, 0.4), CurvePoint(5, 1.0, 0.1)]
+    curve = [
+        ClusterCurvePoint(2, 3.0, None),
+        ClusterCurvePoint(3, 2.0, 0.4),
+        ClusterCurvePoint(4, 1.5, 0.4),
+        ClusterCurvePoint(5, 1.0, 0.1),
+    ]
     assert suggested_k(curve) == 3
     assert suggested_k([]) is None
 

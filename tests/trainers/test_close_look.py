@@ -10,7 +10,7 @@ import torch
 from small_tasks import classifier, classifier_settings, engine
 from torch import Tensor
 
-from twoviews.trainers.close_look import Found, Look, Seen
+from twoviews.trainers.close_look import Findings, Look, Seen
 from twoviews.trainers.steps import Batch
 from twoviews.trainers.task import Task
 
@@ -21,7 +21,7 @@ def batch_of(task: Task, epoch: int = 1) -> Batch:
     return Batch(*task.batches.get(POSITIONS), epoch=epoch, progress=0.5)
 
 
-def seen(spoil: Callable[[Any], None], step_spoil: Callable[[Any, Tensor], Tensor] | None = None) -> Found:
+def seen(spoil: Callable[[Any], None], step_spoil: Callable[[Any, Tensor], Tensor] | None = None) -> Findings:
     on = engine()
     task = classifier(classifier_settings(), on)
     spoil(task.module)

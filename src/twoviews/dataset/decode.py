@@ -27,7 +27,7 @@ from twoviews.dataset.decode_limits import TooSlowError, strict_pillow, time_lim
 from twoviews.dataset.images import Pixels
 from twoviews.dataset.jpeg import end_of_image, was_filled
 from twoviews.dataset.reasons import what_broke, what_it_is
-from twoviews.dataset.scan import Found
+from twoviews.dataset.scan import FoundFile
 from twoviews.errors import ResourceError
 
 RULES_VERSION = 2
@@ -60,7 +60,7 @@ class _BadImageError(Exception):
     """The reason for leaving a file out."""
 
 
-def decode_batch(folder: str, files: Sequence[Found], size: int, max_pixels: int) -> list[Decoded]:
+def decode_batch(folder: str, files: Sequence[FoundFile], size: int, max_pixels: int) -> list[Decoded]:
     """Decode files below ``folder``, one result each, in order; a bad file never raises.
 
     Raises:
@@ -70,7 +70,7 @@ def decode_batch(folder: str, files: Sequence[Found], size: int, max_pixels: int
         return [decode_file(os.path.join(folder, file.path), file, size, max_pixels) for file in files]
 
 
-def decode_file(path: str, expected: Found, size: int, max_pixels: int) -> Decoded:
+def decode_file(path: str, expected: FoundFile, size: int, max_pixels: int) -> Decoded:
     """Decode one file; call it through ``decode_batch``, which sets Pillow up."""
     head = b""
     try:

@@ -24,7 +24,7 @@ from twoviews import disk
 from twoviews.dataset.decode import RULES_VERSION
 from twoviews.dataset.decode_workers import decode_all
 from twoviews.dataset.images import Pixels, Skipped
-from twoviews.dataset.scan import Found, Progress, Scan
+from twoviews.dataset.scan import FoundFile, Progress, Scan
 from twoviews.errors import ResourceError
 from twoviews.files import read_json, write_atomically, write_json
 
@@ -108,10 +108,10 @@ def _key(found: Scan, folder: str, image_size: int, max_pixels: int) -> str:
     return digest.hexdigest()
 
 
-def _ends(folder: str, files: Sequence[Found]) -> Iterator[str]:
+def _ends(folder: str, files: Sequence[FoundFile]) -> Iterator[str]:
     """A hash of each file's first and last bytes: an edit that keeps size and time rarely keeps both."""
 
-    def of(file: Found) -> str:
+    def of(file: FoundFile) -> str:
         try:
             handle = os.open(
                 os.path.join(folder, file.path),

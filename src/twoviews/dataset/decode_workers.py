@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from twoviews.cpus import usable_cpus
 from twoviews.dataset.decode import Decoded, decode_batch
-from twoviews.dataset.scan import Found
+from twoviews.dataset.scan import FoundFile
 from twoviews.errors import DataError, ResourceError
 
 _BATCH = 16
@@ -26,7 +26,7 @@ _MOST_ON_WINDOWS = 61  # processes, that its way of waiting for several allows
 
 
 def decode_all(
-    folder: str, files: Sequence[Found], size: int, max_pixels: int, workers: int | None
+    folder: str, files: Sequence[FoundFile], size: int, max_pixels: int, workers: int | None
 ) -> Iterator[Decoded]:
     """Decode ``files`` below ``folder``: one result each, in order.
 
@@ -63,12 +63,12 @@ def _start(workers: int) -> ProcessPoolExecutor | None:
 def _in_processes(
     pool: ProcessPoolExecutor,
     folder: str,
-    batches: Sequence[Sequence[Found]],
+    batches: Sequence[Sequence[FoundFile]],
     size: int,
     max_pixels: int,
     window: int,
 ) -> Iterator[Decoded]:
-    waiting: deque[tuple[Sequence[Found], Future[list[Decoded]]]] = deque()
+    waiting: deque[tuple[Sequence[FoundFile], Future[list[Decoded]]]] = deque()
     upcoming = deque(batches)
     broken = False
     try:
@@ -89,7 +89,7 @@ def _in_processes(
         _find_culprit(folder, [*(batch for batch, _ in waiting), *list(upcoming)[:1]], size, max_pixels)
 
 
-def _find_culprit(folder: str, suspects: Sequence[Sequence[Found]], size: int, max_pixels: int) -> None:
+def _find_culprit(folder: str, suspects: Sequence[Sequence[FoundFile]], size: int, max_pixels: int) -> None:
     """Decode the files that were under way one by one; always raises."""
     pool = _start(1)
     assert pool is not None

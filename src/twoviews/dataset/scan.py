@@ -24,7 +24,7 @@ _REPORT_EVERY = 10_000
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFile:
     """A regular file: its path below the folder ("/" between parts), bytes, and time of its last change."""
 
     path: str
@@ -45,7 +45,7 @@ class Scan:
     """
 
     folder: Path
-    files: list[Found] = field(default_factory=list)
+    files: list[FoundFile] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     no_pictures: int = 0
@@ -142,4 +142,4 @@ def _sort_in(
     elif status.st_size == 0:
         found.skip(path, "empty file")
     else:
-        found.files.append(Found(path, status.st_size, status.st_mtime_ns))
+        found.files.append(FoundFile(path, status.st_size, status.st_mtime_ns))

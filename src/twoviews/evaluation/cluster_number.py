@@ -39,7 +39,7 @@ CURVE_IMAGES = 20_000
 """Of more images, so many evenly spaced ones make the curve."""
 
 
-class CurvePoint(NamedTuple):
+class ClusterCurvePoint(NamedTuple):
     """One number of clusters.
 
     Attributes:
@@ -88,7 +88,7 @@ def curve_values(classes: int, images: int) -> list[int]:
     return [int(k) for k in values]
 
 
-def cluster_curve(features: Floats, values: Sequence[int], seed: int = 0) -> list[CurvePoint]:
+def cluster_curve(features: Floats, values: Sequence[int], seed: int = 0) -> list[ClusterCurvePoint]:
     """Inertia and silhouette for each number of clusters: k-means' best of five starts on features of length 1.
 
     The search runs in the first 50 principal components, at most 20,000 images; inertia and silhouette are
@@ -110,11 +110,11 @@ def cluster_curve(features: Floats, values: Sequence[int], seed: int = 0) -> lis
         reduced = principal_components(rows, CURVE_DIMENSIONS)[0].astype(np.float32)
         for k in values:
             found = KMeans(k, n_init=CURVE_STARTS, random_state=seed, algorithm="lloyd").fit(reduced)
-            curve.append(CurvePoint(int(k), *_judged(rows, found.labels_.astype(np.int64))))
+            curve.append(ClusterCurvePoint(int(k), *_judged(rows, found.labels_.astype(np.int64))))
     return curve
 
 
-def suggested_k(curve: Sequence[CurvePoint]) -> int | None:
+def suggested_k(curve: Sequence[ClusterCurvePoint]) -> int | None:
     """The number of clusters with the highest silhouette, the smallest of equals; None where none has one."""
     known = [point for point in curve if point.silhouette is not None]
     return max(known, key=lambda point: (point.silhouette, -point.k)).k if known else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from twoviews.report.calibration.reliability import Reliability, reliability
 from twoviews.report.explore.gather import Images, gather
 from twoviews.report.features.aligned import aligned
-from twoviews.report.health.suspects import Found, suspected_test_images, suspected_training_images
+from twoviews.report.health.suspects import PartSuspects, suspected_test_images, suspected_training_images
 from twoviews.report.image_index import Maps
 from twoviews.report.source import Run, load
 from twoviews.report.tested import Tested, read_tested
@@ -78,11 +78,11 @@ class ReportData:
         return {name: one for name, one in each.items() if one is not None}
 
     @cached_property
-    def suspected_test_images(self) -> Found | None:
+    def suspected_test_images(self) -> PartSuspects | None:
         """Test images whose label may be wrong; None where they could not be looked at."""
         return suspected_test_images(self.run, self.tested, self.images)
 
     @cached_property
-    def suspected_training_images(self) -> Found | None:
+    def suspected_training_images(self) -> PartSuspects | None:
         """Labelled training and validation images whose label may be wrong; None where they could not be looked at."""
         return suspected_training_images(self.run)

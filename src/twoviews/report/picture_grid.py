@@ -29,7 +29,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridImage:
     """One image of a grid.
 
     Attributes:
@@ -56,7 +56,7 @@ class Grid:
         is_small: whether pixels should be seen as such when pictures are made larger.
     """
 
-    cells: list[Cell]
+    cells: list[GridImage]
     src: str
     size: str
     is_small: bool
@@ -79,7 +79,8 @@ def grid(said: Sequence[Words], rows: Sequence[int | None], sheet: Sheet | None)
         # In percent of what the sheet is larger than the cell.
         positions[i] = f"{100 * x / max(across - 1, 1):.4g}% {100 * y / max(down - 1, 1):.4g}%"
     cells = [
-        Cell(one.file, short(one.file, _LONGEST_NAME), one.lines, at) for one, at in zip(said, positions, strict=True)
+        GridImage(one.file, short(one.file, _LONGEST_NAME), one.lines, at)
+        for one, at in zip(said, positions, strict=True)
     ]
     return Grid(
         cells=cells,

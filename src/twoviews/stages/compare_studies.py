@@ -24,7 +24,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestedModel:
     """What a study's test stages say of its fine-tuned model.
 
     Attributes:
@@ -53,7 +53,7 @@ def compare_studies(runs: Sequence[Run], names: Sequence[str]) -> Pairing:
     found = [_tested(run) for run in runs]
     groups: list[list[int]] = []
     for place, one in enumerate(found):
-        if isinstance(one, Tested):
+        if isinstance(one, TestedModel):
             home = next((group for group in groups if not _difference(_as_tested(found[group[0]]), one)), None)
             groups.append([place]) if home is None else home.append(place)
     group = max(groups, key=len, default=[])
@@ -73,7 +73,7 @@ def compare_studies(runs: Sequence[Run], names: Sequence[str]) -> Pairing:
     )
 
 
-def _pair(a: int, b: int, first: Tested, second: Tested, level: float) -> tuple[Pair, str]:
+def _pair(a: int, b: int, first: TestedModel, second: TestedModel, level: float) -> tuple[Pair, str]:
     seeds = sorted(first.correct.keys() & second.correct.keys())
     rows = [(seed, seed) for seed in seeds] or [(min(first.correct), min(second.correct))]
     found = difference_over_seeds(
@@ -88,14 +88,14 @@ def _pair(a: int, b: int, first: Tested, second: Tested, level: float) -> tuple[
     return Pair(a, b, found.points, found.low, found.high, p, sign, len(rows)), found.method
 
 
-def _as_tested(one: Tested | str) -> Tested:
-    assert isinstance(one, Tested)
+def _as_tested(one: TestedModel | str) -> TestedModel:
+    assert isinstance(one, TestedModel)
     return one
 
 
-def _left_out(found: Sequence[Tested | str], names: Sequence[str], group: Sequence[int]) -> list[str]:
+def _left_out(found: Sequence[TestedModel | str], names: Sequence[str], group: Sequence[int]) -> list[str]:
     """Why studies aren't compared; where none are, each against the first that was tested."""
-    first = group[0] if group else next((i for i, one in enumerate(found) if isinstance(one, Tested)), None)
+    first = group[0] if group else next((i for i, one in enumerate(found) if isinstance(one, TestedModel)), None)
     said = []
     for place, one in enumerate(found):
         if isinstance(one, str):
@@ -106,7 +106,7 @@ def _left_out(found: Sequence[Tested | str], names: Sequence[str], group: Sequen
     return said
 
 
-def _difference(first: Tested, second: Tested) -> str:
+def _difference(first: TestedModel, second: TestedModel) -> str:
     """How the test images of two studies differ, in words; empty where they are the same."""
     a, b = len(first.images), len(second.images)
     if a != b:
@@ -124,7 +124,7 @@ def _difference(first: Tested, second: Tested) -> str:
     return f"{count(len(changed))} of {count(a)} have other pixels, first {changed[0]}" if changed else ""
 
 
-def _tested(run: Run) -> Tested | str:
+def _tested(run: Run) -> TestedModel | str:
     """What a study's test stages hold, or what is missing."""
     folders = {int(name[4:]): run.folder / name / "test" for name in run.seeds}
     folders = folders or {int(number(run.settings.get("seed")) or 0): run.folder / "test"}
@@ -145,7 +145,9 @@ def _tested(run: Run) -> Tested | str:
     images = [(row.get("id") or "", row.get("file") or "", row.get("label") or "") for row in rows]
     if not images or any(right.shape != (len(images),) for right in correct.values()):
         return "holds a test whose predictions.csv and correct.npz have different numbers of images"
-    return Tested(images, correct, number(run.settings.get("image_size")), _digests(run.folder / "data-index.json.gz"))
+    return TestedModel(
+        images, correct, number(run.settings.get("image_size")), _digests(run.folder / "data-index.json.gz")
+    )
 
 
 def _digests(path: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ FEWEST_TEST_IMAGES = 8_000  # of these, however many labelled ones there are
 
 
 @dataclass(frozen=True)
-class Part:
+class DrawnSplit:
     """The images of one split that are drawn.
 
     Attributes:
@@ -34,16 +34,16 @@ class Part:
         return self.images.take(self.drawn).without_labels()
 
 
-def map_parts(settings: MapSettings, test: ImageSet, splits: Splits) -> list[Part]:
+def map_parts(settings: MapSettings, test: ImageSet, splits: Splits) -> list[DrawnSplit]:
     """The parts on the maps in the order of index.csv: test images first, then those of training and validation."""
     if settings.map_splits == "test":
-        return [Part("test", test, evenly_spaced(len(test), MAP_IMAGES))]
+        return [DrawnSplit("test", test, evenly_spaced(len(test), MAP_IMAGES))]
     first, second = len(splits.train), len(splits.val)
     tests = min(len(test), max(FEWEST_TEST_IMAGES, MOST_IMAGES - first - second))
     labelled = evenly_spaced(first + second, MOST_IMAGES - tests)
     parts = [
-        Part("test", test, evenly_spaced(len(test), tests)),
-        Part("train", splits.train, labelled[labelled < first]),
-        Part("val", splits.val, labelled[labelled >= first] - first),
+        DrawnSplit("test", test, evenly_spaced(len(test), tests)),
+        DrawnSplit("train", splits.train, labelled[labelled < first]),
+        DrawnSplit("val", splits.val, labelled[labelled >= first] - first),
     ]
     return [part for part in parts if len(part.drawn)]

@@ -26,7 +26,7 @@ from twoviews.stages.feature_probes import Features, protocol_rows
 from twoviews.stages.features import extract
 from twoviews.stages.folders import PROBE, checked_backbone, newest_run
 from twoviews.stages.in_run_folder import in_run_folder
-from twoviews.stages.map_images import Part, map_parts
+from twoviews.stages.map_images import DrawnSplit, map_parts
 from twoviews.stages.models import load_classifier
 from twoviews.stages.probe_files import load_probe
 from twoviews.stages.setup import Shared, prepare_alone
@@ -43,7 +43,7 @@ ORDER = (
 
 
 @dataclass
-class Scores:
+class Outputs:
     """What the test stage collects before it reads a label.
 
     Attributes:
@@ -75,17 +75,17 @@ def run_test(settings: TestCommand, shared: Shared | None = None) -> Path:
         tested = settings.run or newest_run("models/classifier.safetensors", "classifier run")
         say(f"test: every model of {tested} on {len(test):,} test images")
         parts = map_parts(settings, test, shared.splits) if settings.maps else []
-        scores = _score(tested, test, parts[1:], settings, shared)
-        if not scores.probabilities:
+        outputs = _score(tested, test, parts[1:], settings, shared)
+        if not outputs.probabilities:
             raise CheckpointError(f"{tested} holds no models/classifier.safetensors; name a finished classifier run.")
-        _finish(scores, test, parts, settings, shared, run)
+        _finish(outputs, test, parts, settings, shared, run)
 
     return in_run_folder("test", settings, shared, work)
 
 
-def _score(tested: Path, test: ImageSet, labelled: list[Part], settings: TestCommand, shared: Shared) -> Scores:
+def _score(tested: Path, test: ImageSet, labelled: list[DrawnSplit], settings: TestCommand, shared: Shared) -> Outputs:
     """Probabilities and features of every model; reads pixels alone."""
-    scores = Scores()
+    outputs = Outputs()
     images = test.without_labels()
     places = {model: tested / folder for model, folder in MODEL_FOLDERS.items()}
     if (tested / "models/classifier.safetensors").exists():
@@ -97,71 +97,73 @@ def _score(tested: Path, test: ImageSet, labelled: list[Part], settings: TestCom
             shared.engine.to_device(classifier)
             features = extract(classifier.backbone, images, shared)
             if model != "sgd_probe":  # its features are the pretrained ones
-                scores.features[model] = features
-                _add_labelled(scores, model, classifier.backbone, labelled, shared)
-            scores.probabilities[model] = head_probabilities(classifier, features)
-            scores.val_top1[model] = read_json(folder / "results.json").get("val_top1")
+                outputs.features[model] = features
+                _add_labelled(outputs, model, classifier.backbone, labelled, shared)
+            outputs.probabilities[model] = head_probabilities(classifier, features)
+            outputs.val_top1[model] = read_json(folder / "results.json").get("val_top1")
     checked = tested / "features"
     if (checked / "results.json").exists():
-        _score_probes(checked, images, labelled, settings, shared, scores)
-    return scores
+        _score_probes(checked, images, labelled, settings, shared, outputs)
+    return outputs
 
 
-def _add_labelled(scores: Scores, model: str, backbone: nn.Module, labelled: list[Part], shared: Shared) -> None:
+def _add_labelled(
+    outputs: Outputs, model: str, backbone: nn.Module, labelled: list[DrawnSplit], shared: Shared
+) -> None:
     """Features of what is on the maps beside the test images."""
     if labelled:
-        scores.labelled[model] = np.concatenate([extract(backbone, part.chosen, shared) for part in labelled])
+        outputs.labelled[model] = np.concatenate([extract(backbone, part.chosen, shared) for part in labelled])
 
 
 def _score_probes(
-    checked: Path, images: ImageSet, labelled: list[Part], settings: TestCommand, shared: Shared, scores: Scores
+    checked: Path, images: ImageSet, labelled: list[DrawnSplit], settings: TestCommand, shared: Shared, outputs: Outputs
 ) -> None:
     """Linear probe and kNN on the pretrained backbone, linear probe on the randomly initialised one."""
     found = read_json(checked / "results.json")
     weights = {"random_init": None, "pretrained": str(checked_backbone(checked))}
     for model, init in weights.items():
         backbone = new_backbone(settings, shared.image_size, seed=settings.seed, init=init)
-        scores.features[model] = extract(shared.engine.to_device(backbone), images, shared)
-        _add_labelled(scores, model, backbone, labelled, shared)
+        outputs.features[model] = extract(shared.engine.to_device(backbone), images, shared)
+        _add_labelled(outputs, model, backbone, labelled, shared)
     for model, backbone_name, file in (
         ("linear_probe", "pretrained", PROBE),
         ("random_init_linear_probe", "random_init", f"random_init_{PROBE}"),
     ):
         probe = load_probe(checked / file)
-        scores.probabilities[model] = probe.scores(scores.features[backbone_name]).astype(np.float32)
-    scores.val_top1["linear_probe"] = found["linear_probe"]["val_top1"]
-    scores.val_top1["random_init_linear_probe"] = found["random_init"]["linear_probe_val_top1"]
-    scores.clusters = found["kmeans"]["clusters"] if "kmeans" in found else None
+        outputs.probabilities[model] = probe.scores(outputs.features[backbone_name]).astype(np.float32)
+    outputs.val_top1["linear_probe"] = found["linear_probe"]["val_top1"]
+    outputs.val_top1["random_init_linear_probe"] = found["random_init"]["linear_probe_val_top1"]
+    outputs.clusters = found["kmeans"]["clusters"] if "kmeans" in found else None
     labels = shared.splits.train.labels
     assert labels is not None
     bank = np.load(checked / "features-pretrained.npy", allow_pickle=False)[: len(labels)].astype(np.float32)
     classes = len(shared.splits.class_names)
     knn = KNN.of(bank, labels, classes, found["knn"]["k"], found["knn"]["temperature"])
-    scores.probabilities["knn"] = knn.scores(scores.features["pretrained"]).astype(np.float32)
-    scores.val_top1["knn"] = found["knn"]["val_top1"]
-    scores.knn_protocols = protocol_predictions(bank, labels, classes, scores.features["pretrained"])
+    outputs.probabilities["knn"] = knn.scores(outputs.features["pretrained"]).astype(np.float32)
+    outputs.val_top1["knn"] = found["knn"]["val_top1"]
+    outputs.knn_protocols = protocol_predictions(bank, labels, classes, outputs.features["pretrained"])
 
 
 def _finish(
-    scores: Scores, test: ImageSet, parts: list[Part], settings: TestCommand, shared: Shared, run: RunFolder
+    outputs: Outputs, test: ImageSet, parts: list[DrawnSplit], settings: TestCommand, shared: Shared, run: RunFolder
 ) -> None:
     """Open the labels; write what was found."""
     assert test.labels is not None
     labels, names = test.labels, list(shared.splits.class_names)
-    predictions = {model: p.argmax(axis=1) for model, p in scores.probabilities.items()}
+    predictions = {model: p.argmax(axis=1) for model, p in outputs.probabilities.items()}
     models = {
-        model: _figures(labels, scores.probabilities[model], names, scores.val_top1[model])
+        model: _figures(labels, outputs.probabilities[model], names, outputs.val_top1[model])
         for model in ORDER
         if model in predictions
     }
     correct = {model: predictions[model] == labels for model in models}
-    write_tables(run.path, test, names, scores.probabilities, correct)
+    write_tables(run.path, test, names, outputs.probabilities, correct)
     more: dict[str, Any] = {}
-    if scores.knn_protocols:
-        more["knn_protocols"] = protocol_rows(scores.knn_protocols, labels, "test_top1")
+    if outputs.knn_protocols:
+        more["knn_protocols"] = protocol_rows(outputs.knn_protocols, labels, "test_top1")
     if settings.maps:
         shown = predictions.get("finetuned", next(iter(predictions.values())))
-        more |= write_maps(scores.features, scores.labelled, parts, shown, scores.clusters, settings, shared, run)
+        more |= write_maps(outputs.features, outputs.labelled, parts, shown, outputs.clusters, settings, shared, run)
         write_pictures(run, test, models, names)
     run.finish({"models": models, "comparison": comparison([correct], settings.seed), **more})
     for model, figures in models.items():

@@ -19,7 +19,7 @@ from twoviews.report.explore.sheet import picture_id
 from twoviews.report.figure_data import matrix_data
 from twoviews.report.figure_files import write_figure
 from twoviews.report.words import model_name
-from twoviews.stages.map_images import Part
+from twoviews.stages.map_images import DrawnSplit
 from twoviews.trainers.run_folder import RunFolder
 
 THUMBNAIL = 48  # pixels, at most
@@ -52,7 +52,7 @@ def write_tables(
 
 def write_index(
     folder: Path,
-    parts: Sequence[Part],
+    parts: Sequence[DrawnSplit],
     names: list[str],
     shown: npt.NDArray[np.int64],
 ) -> None:
@@ -68,7 +68,7 @@ def write_index(
     _write_thumbnails(folder, parts)
 
 
-def _write_thumbnails(folder: Path, parts: Sequence[Part]) -> None:
+def _write_thumbnails(folder: Path, parts: Sequence[DrawnSplit]) -> None:
     """One sprite sheet, row by row, and where each image is in it."""
     drawn = [(part, i) for part in parts for i in part.drawn.tolist()]
     side = min(THUMBNAIL, parts[0].images.image_size)

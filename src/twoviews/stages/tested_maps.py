@@ -15,7 +15,7 @@ from twoviews.files import write_atomically
 from twoviews.settings import TestCommand
 from twoviews.stages.feature_files import save_features, save_maps
 from twoviews.stages.feature_maps import Features, common_start, map_quality_figures
-from twoviews.stages.map_images import Part
+from twoviews.stages.map_images import DrawnSplit
 from twoviews.stages.setup import Shared
 from twoviews.stages.tested_files import write_index
 from twoviews.trainers.run_folder import RunFolder
@@ -26,7 +26,7 @@ STARTS = 3  # of k-means, fewer than in the feature check: these clusters colour
 def write_maps(
     features: Mapping[str, Features],
     labelled: Mapping[str, Features],
-    parts: Sequence[Part],
+    parts: Sequence[DrawnSplit],
     shown: npt.NDArray[np.int64],
     clusters: int | None,
     settings: TestCommand,

@@ -20,7 +20,7 @@ from twoviews.stages.comparison import Comparison, with_share
 from twoviews.stages.setup import Shared
 from twoviews.stages.tune_choice import Scores, choose, rule
 from twoviews.stages.tune_space import NAMES, Kind, recipes, searched
-from twoviews.stages.tune_trial import FOLDER, Part, parts_of, run_trial
+from twoviews.stages.tune_trial import FOLDER, TrialPart, parts_of, run_trial
 from twoviews.trainers.progress import say
 
 
@@ -102,12 +102,14 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(values)))
 
 
-def _images_seen(tried: Sequence[Any], parts: Sequence[Part]) -> int:
+def _images_seen(tried: Sequence[Any], parts: Sequence[TrialPart]) -> int:
     """Images that go through all these trials, counted at each pass."""
     return sum(with_share(recipe, p.share).epochs * len(p.shared.splits.train) for recipe in tried for p in parts)
 
 
-def _record(kind: Kind, tried: Sequence[Any], parts: Sequence[Part], scores: Sequence[Scores | None]) -> dict[str, Any]:
+def _record(
+    kind: Kind, tried: Sequence[Any], parts: Sequence[TrialPart], scores: Sequence[Scores | None]
+) -> dict[str, Any]:
     """The part of results.json of one kind, and what both kinds have in common."""
     choice = choose(scores)
     scored = "val" if len(parts) == 1 else "cv"
@@ -140,7 +142,7 @@ def _record(kind: Kind, tried: Sequence[Any], parts: Sequence[Part], scores: Seq
     }
 
 
-def _announce(kind: Kind, tried: Sequence[Any], parts: Sequence[Part]) -> None:
+def _announce(kind: Kind, tried: Sequence[Any], parts: Sequence[TrialPart]) -> None:
     how = (
         f"scored on the {len(parts[0].held_out):,} validation images"
         if len(parts) == 1

@@ -34,7 +34,7 @@ _SALT = 0x2F01D  # keeps the draw of halves apart from others of the same seed
 
 
 @dataclass(frozen=True)
-class Part:
+class TrialPart:
     """One of the trainings that make a trial.
 
     Attributes:
@@ -50,14 +50,14 @@ class Part:
     share: float
 
 
-def parts_of(shared: Shared, seed: int) -> list[Part]:
+def parts_of(shared: Shared, seed: int) -> list[TrialPart]:
     """The trainings that make a trial: one with enough validation images, else one on either half of the others."""
     splits = shared.splits
     if len(splits.val) >= SELECT_FROM:
-        return [Part("", _shared(shared, splits, splits.train), splits.val, 1.0)]
+        return [TrialPart("", _shared(shared, splits, splits.train), splits.val, 1.0)]
     halves = [splits.train.take(positions) for positions in _halves(splits, seed)]
     return [
-        Part(f"fold-{i}", _shared(shared, splits, mine), other, len(mine) / len(splits.train))
+        TrialPart(f"fold-{i}", _shared(shared, splits, mine), other, len(mine) / len(splits.train))
         for i, (mine, other) in enumerate((halves, halves[::-1]))
     ]
 
@@ -80,7 +80,7 @@ def _halves(splits: Splits, seed: int) -> list[Indices]:
 
 
 def run_trial(
-    kind: Kind, number: int, recipe: Any, parts: Sequence[Part], settings: StudyCommand, one: Comparison
+    kind: Kind, number: int, recipe: Any, parts: Sequence[TrialPart], settings: StudyCommand, one: Comparison
 ) -> Scores | None:
     """Run what is left of a trial.
 
@@ -129,14 +129,14 @@ def run_trial(
     return Scores(np.concatenate([s.correct for s in found]), np.concatenate([s.loss for s in found]))
 
 
-def _gave_up(folder: Path, part: Part) -> Scores | None:
+def _gave_up(folder: Path, part: TrialPart) -> Scores | None:
     """No score: the loss was not finite. The run's failure.json stays and says so at the next start."""
     if part.shared.engine.is_first:
         _tidy(folder)
     return None
 
 
-def _scores(folder: Path, part: Part) -> Scores:
+def _scores(folder: Path, part: TrialPart) -> Scores:
     """How a finished run does on the held-out images: from its weights, or from the list that was made of them."""
     path, held_out = folder / SCORED, part.held_out
     assert held_out.labels is not None

@@ -36,7 +36,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Found:
+class Findings:
     """What the step showed.
 
     Attributes:
@@ -89,7 +89,7 @@ class Found:
 class Seen(Exception):
     """Ends the training once the step has been looked at."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Findings) -> None:
         super().__init__()
         self.found = found
 
@@ -126,7 +126,7 @@ class Look:
         sizes = [(float(p.detach().abs().max()), name) for name, p in self.module.named_parameters()]
         size, name = max(sizes, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
         raise Seen(
-            Found(
+            Findings(
                 loss=float(next(iter(scalars.values()))),
                 norm=norm,
                 layer=layers[0] if layers else None,

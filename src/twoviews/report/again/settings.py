@@ -58,7 +58,7 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RecordedRecipe:
     """The recipe that a run's settings began with: its name, and its values by dotted key."""
 
     name: str
@@ -85,7 +85,7 @@ def default_settings(kind: str = "study") -> dict[str, Any]:
     return {} if command is None else _flat(command().model_dump(mode="json"))
 
 
-def recipe_of(run: Run) -> Recipe | None:
+def recipe_of(run: Run) -> RecordedRecipe | None:
     """The recipe that the settings began with; None where the run folder does not tell.
 
     A named data set has its own. A folder's goes by the device.
@@ -103,7 +103,7 @@ def recipe_of(run: Run) -> Recipe | None:
     else:
         return None
     try:
-        return Recipe(name, _flat(recipe_settings(name, None if run.kind == "study" else run.kind)))
+        return RecordedRecipe(name, _flat(recipe_settings(name, None if run.kind == "study" else run.kind)))
     except SettingsError:  # a recipe that this version does not have
         return None
 

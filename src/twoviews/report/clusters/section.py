@@ -40,7 +40,7 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Row:
+class ClusterRow:
     """One cluster as the page shows it.
 
     Attributes:
@@ -62,7 +62,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Group:
+class BackboneClusters:
     """The clusters of one backbone.
 
     Attributes:
@@ -77,7 +77,7 @@ class Group:
     name: str
     says: str
     classes: list[str]
-    rows: list[Row]
+    rows: list[ClusterRow]
     far: list[Shot]
     more: int
 
@@ -86,8 +86,8 @@ class Group:
 class ClusterSection:
     """What the template shows: one backbone's clusters, the others' folded in, and the one sheet of their pictures."""
 
-    first: Group
-    others: list[Group]
+    first: BackboneClusters
+    others: list[BackboneClusters]
     atlas: Atlas | None
     shown: str
 
@@ -153,7 +153,7 @@ def _sheet(
 
 def _group(
     name: str, found: dict[str, list[Cluster]], far: Sequence[int], images: Images, sheet: Atlas | None
-) -> Group:
+) -> BackboneClusters:
     clusters, names = found[name], short_names(images.class_names, 24)
 
     def shots(rows: Sequence[int], commonest: int | None = None) -> list[Shot]:
@@ -177,7 +177,7 @@ def _group(
         has_pictures = one.number in pictured
         nearest, odd = (shots(chosen, one.commonest) if has_pictures else [] for chosen in (one.nearest, one.odd))
         rows.append(_row(one, names, nearest, odd))
-    return Group(
+    return BackboneClusters(
         name=backbone_name(name),
         says=_says(name, found, images.labels, names),
         classes=short_names(images.class_names, 14) if len(names) <= MOST_CLASSES else [],
@@ -187,11 +187,11 @@ def _group(
     )
 
 
-def _row(one: Cluster, names: Sequence[str], nearest: list[Shot], odd: list[Shot]) -> Row:
+def _row(one: Cluster, names: Sequence[str], nearest: list[Shot], odd: list[Shot]) -> ClusterRow:
     total = max(int(one.counts.sum()), 1)
     order = [k for k in np.argsort(-one.counts, kind="stable")[:_NAMED_CLASSES].tolist() if one.counts[k]]
     mostly = f"mostly {_class(names, one.commonest)}" if one.commonest >= 0 else "no class known"
-    return Row(
+    return ClusterRow(
         title=f"{one.number} · {mostly}",
         images=count(one.images),
         cells=[(number, number / total) for number in one.counts.tolist()],

@@ -34,7 +34,7 @@ _WHO = {"supervised": "the baseline", "finetuned": "the fine-tuned model"}
 
 
 @dataclass(frozen=True)
-class Cell:
+class MatrixCell:
     """One cell of a matrix.
 
     Attributes:
@@ -66,7 +66,7 @@ class Matrix:
     who: str
     title: str
     says: str
-    rows: list[tuple[str, list[Cell]]]
+    rows: list[tuple[str, list[MatrixCell]]]
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,11 @@ def _matrix(model: str, table: NDArray[np.float64], names: list[str], here: NDAr
         for j, called in enumerate(names):
             known = None if here is None else int(here[i, j])
             if not table[i, j]:
-                cells.append(Cell("", "", "", known))
+                cells.append(MatrixCell("", "", "", known))
                 continue
             says = f"{_pair(name, called, i == j)}: {count(table[i, j])} of {count(totals[i])}, {percent(share[i, j])}"
             look = f"s{1 + int(np.searchsorted(SHARE_STEPS, share[i, j], side='right'))}"
-            cells.append(Cell(count(table[i, j]), _look(look, i == j), says, known))
+            cells.append(MatrixCell(count(table[i, j]), _look(look, i == j), says, known))
         rows.append((name, cells))
     right, images = float(np.trace(table)), float(table.sum())
     says = f"{count(right)} of {count(images)} right, {percent(right / images if images else None)}"
@@ -195,7 +195,7 @@ def _change(
         cells = []
         for j, called in enumerate(names):
             if not before[i, j] and not after[i, j]:
-                cells.append(Cell("", "", ""))
+                cells.append(MatrixCell("", "", ""))
                 continue
             is_better = (moved[i, j] > 0) == (i == j)
             verdict = ("better" if is_better else "worse") if moved[i, j] else ""
@@ -203,7 +203,7 @@ def _change(
             says += f" {signed(points[i, j])} points" + (f", {verdict}" if verdict else "")
             step = 1 + int(np.searchsorted(steps, abs(points[i, j]), side="right"))
             look = f"{verdict}{step}" if verdict else ""
-            cells.append(Cell(_signed(moved[i, j]), _look(look, i == j), says))
+            cells.append(MatrixCell(_signed(moved[i, j]), _look(look, i == j), says))
         rows.append((name, cells))
     return Matrix("change", "", "Fine-tuned minus baseline", f"{_signed(np.trace(moved))} images right", rows)
 

@@ -9,7 +9,7 @@ from twoviews.files import write_csv
 from twoviews.report.data import ReportData
 from twoviews.report.explore.sheet import Sheet
 from twoviews.report.health.class_balance import Balance, class_balance
-from twoviews.report.health.suspects import HEADER, Found
+from twoviews.report.health.suspects import HEADER, PartSuspects
 from twoviews.report.picture_grid import MOST_CELLS, Grid, Words, grid
 from twoviews.report.tables import Table
 from twoviews.report.words import count, percent, short_name
@@ -77,7 +77,7 @@ def write_label_errors(data: ReportData) -> None:
         write_csv(data.run.folder / FILE, *found)
 
 
-def _tested_says(found: Found) -> str:
+def _tested_says(found: PartSuspects) -> str:
     s = found.suspects
     rule = (
         f"the {short_name(found.model).lower()} model names another class, at least as sure as on average where it"
@@ -92,7 +92,7 @@ def _tested_says(found: Found) -> str:
     return f"There {were} of {count(len(found.labels))} where {rule}.{first}"
 
 
-def _trained_says(found: Found) -> str:
+def _trained_says(found: PartSuspects) -> str:
     s = found.suspects
     part = (
         "" if len(found.labels) == found.of else f" {count(len(found.labels))} of them, evenly spaced, were looked at."
@@ -110,7 +110,7 @@ def _trained_says(found: Found) -> str:
     )
 
 
-def _grid(found: Found, sheet: Sheet | None, places: dict[str, int]) -> Grid:
+def _grid(found: PartSuspects, sheet: Sheet | None, places: dict[str, int]) -> Grid:
     s, shown = found.suspects, found.suspects.rows[:MOST_CELLS].tolist()
     said = [
         Words(
@@ -126,7 +126,7 @@ def _grid(found: Found, sheet: Sheet | None, places: dict[str, int]) -> Grid:
     return grid(said, [places.get(found.index.ids[i]) for i in shown], sheet)
 
 
-def _table(found: Found) -> Table:
+def _table(found: PartSuspects) -> Table:
     rows = [
         [file, split, label, suggested, f"{agreeing} of {asked}"]
         for split, _, file, label, suggested, _, agreeing, _, asked in found.rows()[:MOST_CELLS]

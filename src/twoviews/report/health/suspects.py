@@ -31,7 +31,7 @@ HEADER = [
 
 
 @dataclass(frozen=True)
-class Found:
+class PartSuspects:
     """Suspects of one part of the data, with what they are called.
 
     Attributes:
@@ -69,7 +69,7 @@ class Found:
         ]
 
 
-def suspected_test_images(run: Run, tested: Tested | None, images: Images | None) -> Found | None:
+def suspected_test_images(run: Run, tested: Tested | None, images: Images | None) -> PartSuspects | None:
     """Those of which the run kept features; the fine-tuned classifier is asked, else the baseline."""
     if images is None or tested is None:
         return None
@@ -89,10 +89,10 @@ def suspected_test_images(run: Run, tested: Tested | None, images: Images | None
     at = np.array([places[one] for one in row_of], dtype=np.int64)
     answers, labels = tested.models[asked], tested.labels[at]
     suspects = by_model_and_neighbours(features, labels, answers.predicted[at], answers.confidence[at])
-    return Found(suspects, images.index.part(rows), labels, tested.class_names, asked, len(tested.files))
+    return PartSuspects(suspects, images.index.part(rows), labels, tested.class_names, asked, len(tested.files))
 
 
-def suspected_training_images(run: Run) -> Found | None:
+def suspected_training_images(run: Run) -> PartSuspects | None:
     """Those of training and validation, of which the feature check kept pretrained features."""
     index = run.index("features")
     if not len(index):  # A run without maps keeps features, but no list of their images.
@@ -114,4 +114,4 @@ def suspected_training_images(run: Run) -> Found | None:
     names = run.class_names or sorted(set(index.labels))
     kept = index.part(rows)
     labels = numbered(kept.labels, names)
-    return Found(by_neighbours(chosen, labels), kept, labels, names, "", len(index))
+    return PartSuspects(by_neighbours(chosen, labels), kept, labels, names, "", len(index))

@@ -16,7 +16,7 @@ from twoviews.report.figure_files import Plotted
 from twoviews.report.labels.points import (
     CURVE_MODELS,
     LabelPoint,
-    Savings,
+    SavingsRow,
     amount,
     arrow_says,
     label_points,
@@ -100,7 +100,7 @@ def _ticks(axis: Axes, points: Sequence[LabelPoint], span: float) -> None:
     axis.set_xlabel(f"{unit(factor).capitalize()}, validation images among them")
 
 
-def _read_off(axis: Axes, found: Savings, points: Sequence[LabelPoint]) -> None:
+def _read_off(axis: Axes, found: SavingsRow, points: Sequence[LabelPoint]) -> None:
     """The arrow from the baseline's number of labels to the one that is enough after pretraining."""
     y, factor = 100 * found.top1, per_class_factor(points)
     left, right = axis.get_xlim()

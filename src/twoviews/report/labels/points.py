@@ -44,7 +44,7 @@ class LabelPoint:
 
 
 @dataclass(frozen=True)
-class Savings:
+class SavingsRow:
     """At how many labels the fine-tuned model is as good as the baseline with ``labels``.
 
     ``same`` is None where it never is; ``bound`` is "at most" where it already is with the fewest labels tried.
@@ -95,7 +95,7 @@ def label_points(results: Mapping[str, Any]) -> list[LabelPoint]:
     return found if len({point.labels for point in found}) > 1 else []
 
 
-def savings(results: Mapping[str, Any]) -> Savings | None:
+def savings(results: Mapping[str, Any]) -> SavingsRow | None:
     """The number of labels that pretraining saves, or None where it wasn't read off."""
     found = dig(results, "label_savings")
     labels, top1, same = (number(dig(found, key)) for key in ("labels", "baseline_top1", "same_accuracy_labels"))
@@ -104,7 +104,7 @@ def savings(results: Mapping[str, Any]) -> Savings | None:
         return None
     ends = [number(end) for end in items(dig(found, "ci95"))]
     low, high = ends if len(ends) == 2 else (None, None)
-    return Savings(labels, top1, None if bound == "none" else same, bound, (low, high))
+    return SavingsRow(labels, top1, None if bound == "none" else same, bound, (low, high))
 
 
 def per_class_factor(points: Sequence[LabelPoint]) -> float:
@@ -123,7 +123,7 @@ def unit(factor: float) -> str:
     return "labels" if factor == 1.0 else "labels a class"
 
 
-def arrow_says(found: Savings, factor: float) -> list[str]:
+def arrow_says(found: SavingsRow, factor: float) -> list[str]:
     """What stands at the curve's arrow, line by line; without labels saved there is no arrow, and it is one line."""
     if found.same is None:
         return ["the baseline’s accuracy, never reached"]
@@ -151,7 +151,7 @@ def savings_says(results: Mapping[str, Any]) -> str:
     return text
 
 
-def _reached(found: Savings, factor: float, what: str, most: str) -> str:
+def _reached(found: SavingsRow, factor: float, what: str, most: str) -> str:
     """Where the fine-tuned model is as good, and what that saves."""
     if found.same is None or found.saved is None:
         return f"reaches this with no number tried, {most} {what} at most: no saving shows here."

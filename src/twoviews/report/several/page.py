@@ -45,7 +45,7 @@ _MOST_PAIRS = 15
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A figure, and its interval under it."""
 
     value: str
@@ -122,14 +122,14 @@ def _content(runs: Sequence[Run], pairing: Pairing, figures: Drawn, target: Path
     }
 
 
-def _cells(results: Any) -> list[Cell]:
+def _cells(results: Any) -> list[TableCell]:
     models = [dig(results, "models", name) for name in _MODELS]
-    cells = [Cell(with_deviation(row), _range(percent_range(dig(row, "ci95")))) for row in models]
+    cells = [TableCell(with_deviation(row), _range(percent_range(dig(row, "ci95")))) for row in models]
     compared = dig(results, "comparison", "finetuned_minus_supervised")
-    cells.append(Cell(signed(dig(compared, "points")), _range(signed_range(dig(compared, "ci95")))))
-    cells.append(Cell(percent(dig(models[0], "val_top1"))))
-    cells.append(Cell(duration(dig(results, "seconds", "total"))))
-    return [*cells, Cell(count(dig(results, "speed", "pretrain_images_per_second")))]
+    cells.append(TableCell(signed(dig(compared, "points")), _range(signed_range(dig(compared, "ci95")))))
+    cells.append(TableCell(percent(dig(models[0], "val_top1"))))
+    cells.append(TableCell(duration(dig(results, "seconds", "total"))))
+    return [*cells, TableCell(count(dig(results, "speed", "pretrain_images_per_second")))]
 
 
 def _range(text: str) -> str:
