@@ -13,8 +13,9 @@ from twoviews.errors import CheckpointError
 from twoviews.evaluation.clusters import cluster_agreement, kmeans_starts
 from twoviews.evaluation.knn import KNN
 from twoviews.model.resnet50 import create_backbone
+from twoviews.report.features.cluster_words import cluster_sentences
+from twoviews.report.features.knn_words import knn_sentences
 from twoviews.report.features.map_words import map_sentences
-from twoviews.report.features.words import cluster_sentences, knn_sentences
 from twoviews.settings import FeaturesCommand
 from twoviews.stages.feature_maps import map_quality_figures
 from twoviews.stages.features import run_features

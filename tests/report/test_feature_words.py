@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from twoviews.report.features.map_words import map_sentences, map_sentences_on_test
-from twoviews.report.features.words import (
+from twoviews.report.features.cluster_words import (
     cluster_sentences,
     curve_sentences,
-    knn_sentences,
     silhouette_sentences,
 )
+from twoviews.report.features.knn_words import knn_sentences
+from twoviews.report.features.map_words import map_sentences, map_sentences_on_test
 
 
 def feature_sentences(features: dict[str, Any]) -> list[str]:

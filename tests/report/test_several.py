@@ -30,9 +30,9 @@ from twoviews.files import read_json
 from twoviews.report import style
 from twoviews.report.pictures import Picture
 from twoviews.report.several import page as several
+from twoviews.report.several.headline import headline, helped_says, study_names
 from twoviews.report.several.pairs import Pair, Pairing
 from twoviews.report.several.settings import differing_settings, differing_surroundings
-from twoviews.report.several.words import headline, helped_says, study_names
 from twoviews.report.source import load
 from twoviews.settings import ReportCommand
 from twoviews.stages import report

@@ -13,8 +13,9 @@ from twoviews.report.data import ReportData
 from twoviews.report.explore.gather import REFERENCE
 from twoviews.report.features import maps
 from twoviews.report.features import tables as feature_tables
+from twoviews.report.features.cluster_words import cluster_sentences, curve_sentences, silhouette_sentences
+from twoviews.report.features.knn_words import knn_sentences
 from twoviews.report.features.map_words import map_sentences, map_sentences_on_test, pca_says, tested_says, variance
-from twoviews.report.features.words import cluster_sentences, curve_sentences, knn_sentences, silhouette_sentences
 from twoviews.report.image_index import Maps, class_numbers
 from twoviews.report.map_kinds import MAP_NAMES
 from twoviews.report.pictures import Picture, embed

@@ -14,6 +14,7 @@ from twoviews.report.page import template
 from twoviews.report.pictures import Picture, embed
 from twoviews.report.several.figures import several_dots, several_dots_data, several_label_curves, several_label_data
 from twoviews.report.several.files import GENERATOR, Drawn, figure_path, several_path, write_page
+from twoviews.report.several.headline import headline, helped_says, study_names
 from twoviews.report.several.pairs import Pair, Pairing
 from twoviews.report.several.settings import (
     MACHINE,
@@ -22,7 +23,6 @@ from twoviews.report.several.settings import (
     differing_table,
     short_note,
 )
-from twoviews.report.several.words import headline, helped_says, study_names
 from twoviews.report.source import Run
 from twoviews.report.tables import Table
 from twoviews.report.words import (

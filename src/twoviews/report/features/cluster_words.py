@@ -1,4 +1,4 @@
-"""What clusters and probes of the feature quality check found, in sentences that follow from its numbers.
+"""What the clusters of the feature quality check found, in sentences that follow from its numbers.
 
 Every function takes the mapping ``features`` of ``results.json`` and says nothing about what isn't there: runs without
 maps, and runs from before a measure was added, have fewer keys.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twoviews.report.words import NONE, count, dig, items, joined, number, percent
+from twoviews.report.words import count, dig, items, joined, number, percent
 
 WEAK, REASONABLE, STRONG = 0.25, 0.50, 0.70
 ALIKE = 0.01
@@ -104,31 +104,6 @@ def curve_sentences(features: Mapping[str, Any]) -> list[str]:
     return [text + "."]
 
 
-def knn_sentences(features: Mapping[str, Any]) -> list[str]:
-    """kNN as papers fix it beforehand, beside the k chosen here; on validation, and on test where it was scored."""
-    sentences = []
-    for rows, key, where in (
-        (dig(features, "knn_protocols"), "val_top1", "validation"),
-        (dig(features, "test", "knn_protocols"), "test_top1", "test"),
-    ):
-        known = [row for row in items(rows) if number(dig(row, key)) is not None]
-        if not known:
-            continue
-        each = [f"{percent(row[key])} with k = {count(row.get('k_asked'))}" for row in known]
-        text = f"Weighted kNN as in Wu et al. (2018), T = {_plain(known[0].get('temperature'))}, gets {joined(each)} "
-        text += f"of the {where} images right"
-        chosen = number(dig(features, "knn", "val_top1"))
-        if where == "validation" and chosen is not None:
-            k, t = dig(features, "knn", "k"), dig(features, "knn", "temperature")
-            text += f"; k = {count(k)} and T = {_plain(t)}, chosen on the training images, {percent(chosen)}"
-        lowered = [row for row in known if number(row.get("k")) not in (None, number(row.get("k_asked")))]
-        if lowered:
-            asked = joined([count(row.get("k_asked")) for row in lowered])
-            text += f". There are only {count(lowered[0]['k'])} training images: for k = {asked} all of them vote"
-        sentences.append(text + ".")
-    return sentences
-
-
 def _beyond_chance(found: Mapping[str, Any], accuracy: float) -> str:
     shuffled, most = number(dig(found, "accuracy_shuffled")), number(dig(found, "spread_shuffled", "accuracy", "max"))
     if shuffled is None:
@@ -157,8 +132,3 @@ def _beyond_untrained(found: Mapping[str, Any], accuracy: float, untrained: floa
 
 def _decimal(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
-
-
-def _plain(value: Any) -> str:
-    found = number(value)
-    return NONE if found is None else f"{found:g}"
