@@ -76,6 +76,7 @@ def test_results_are_means_and_the_paired_comparison_over_seeds(evidence: Path) 
         assert model["std"] == pytest.approx(np.std(each, ddof=1))
         assert np.sum(model["confusion"]) == 2 * 48
         assert model["ci95"][0] <= model["test_top1"] <= model["ci95"][1]
+        assert {part["models"][name]["protocol"] for part in parts} == {model["protocol"]}
     after, before = (
         np.stack([correct(evidence / seed, model) for seed in ("seed3", "seed4")])
         for model in ("finetuned", "supervised")

@@ -144,6 +144,8 @@ def test_results_follow_the_schema(study):
         assert np.trace(confusion) / 48 == model["test_top1"]
         assert model["ci95"][0] <= model["test_top1"] <= model["ci95"][1]
         assert model["std"] is None
+    # Each figure says how it came about: no two models' protocols are the same.
+    assert len({model["protocol"] for model in results["models"].values()}) == len(MODELS)
     comparison = results["comparison"]["finetuned_minus_supervised"]
     difference = results["models"]["finetuned"]["test_top1"] - results["models"]["supervised"]["test_top1"]
     assert abs(comparison["points"] - 100 * difference) < 1e-9

@@ -139,6 +139,7 @@ def _content(data: ReportData) -> dict[str, Any]:
         "explore": explore_section(data),
         "by_labels": label_section(run),
         "models": tables.models(run),
+        "protocols": tables.protocols(run),
         "by_seed": tables.by_seed(run),
         "dots": pictures.dots(run),
         "where": where,

@@ -71,6 +71,16 @@ def models(run: Run) -> Table | None:
     return Table(header, rows, " ".join(notes))
 
 
+def protocols(run: Run) -> Table | None:
+    """How each model was trained and chosen, so that its figure can be put beside published ones.
+
+    None for a run of an earlier version, which did not record it.
+    """
+    found = dig(run.results, "models") or {}
+    rows = [[model_name(name), str(text)] for name, row in found.items() if (text := dig(row, "protocol"))]
+    return Table(["Model", "Protocol"], rows, is_numeric=False) if rows else None
+
+
 def by_seed(run: Run) -> Table | None:
     """Every model's accuracy and the difference for each seed; None for one seed."""
     models = dig(run.results, "models") or {}

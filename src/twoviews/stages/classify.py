@@ -20,6 +20,7 @@ from twoviews.stages.in_run_folder import in_run_folder
 from twoviews.stages.models import about_head, classifier_tensors, load_head_layers
 from twoviews.stages.plan import begin_from_fork, plan
 from twoviews.stages.probe_start import start_from_probe
+from twoviews.stages.protocols import classifier_protocol
 from twoviews.stages.setup import Shared, prepare_alone
 from twoviews.stages.tasks import SELECT_FROM, classifier_task
 from twoviews.trainers.run_folder import RunFolder
@@ -104,6 +105,7 @@ def _finish(settings: Any, shared: Shared, run: RunFolder, task: Task) -> None:
     seconds = run.seconds()
     run.finish(
         {
+            "protocol": classifier_protocol(settings, len(splits.val)),
             **val,
             "epochs": settings.epochs,
             "model_of_epoch": next(

@@ -84,6 +84,7 @@ def _model(seeds: Sequence[dict[str, Any]], correct: npt.NDArray[np.bool_], repe
     names = [row["class"] for row in seeds[0]["per_class"]]
     values = [one["val_top1"] for one in seeds]
     return {
+        "protocol": seeds[0].get("protocol"),  # settings are the same for all seeds
         "val_top1": None if None in values else float(np.mean(values)),
         **mean_over_seeds(correct, repeats=repeats).as_record(),
         **{key: float(np.mean([one[key] for one in seeds])) for key in _MEANS if all(key in one for one in seeds)},

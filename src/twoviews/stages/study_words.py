@@ -9,8 +9,8 @@ import numpy as np
 from twoviews.files import read_json
 from twoviews.report.verdict import verdict
 from twoviews.settings import StudyCommand
+from twoviews.stages.protocols import epoch_words
 from twoviews.stages.study_layout import Layout
-from twoviews.stages.tasks import SELECT_FROM
 from twoviews.trainers.progress import say
 
 
@@ -29,7 +29,7 @@ def protocol(settings: StudyCommand, plan: Layout, rule: str) -> str:
         f"{labels:,} labelled images, {counts['val']:,} of them held out for validation; pretraining on "
         f"{counts['unlabeled']:,} images without labels; {copies}.",
         f"Baseline and fine-tuned model: {settings.backbone}, trained on the same {counts['train']:,} images for "
-        f"{settings.supervised.epochs} and {settings.finetune.epochs} epochs; {_epoch(counts['val'])}.",
+        f"{settings.supervised.epochs} and {settings.finetune.epochs} epochs; {epoch_words(counts['val'])}.",
     ]
     if settings.tune:
         sentences.append(f"Both recipes were tuned with the same budget. {rule}")
@@ -50,12 +50,6 @@ def protocol(settings: StudyCommand, plan: Layout, rule: str) -> str:
             "nothing."
         )
     return " ".join([*sentences, "Test labels chose nothing: they were opened by the test stages alone."])
-
-
-def _epoch(val: int) -> str:
-    if val < SELECT_FROM:
-        return "the last epoch is the model"
-    return "the epoch with the highest validation accuracy is the model, so that its validation accuracy is too high"
 
 
 def say_found(path: Path, page: Path) -> None:

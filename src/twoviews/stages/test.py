@@ -52,6 +52,7 @@ class Outputs:
         labelled: M×D of each backbone, of the training and validation images on the maps; {} where there are none.
         clusters: k of the feature check's k-means; None where it made none.
         val_top1: what each model reached on validation.
+        protocols: how each model was trained and chosen, in words; None in a run of an earlier version.
     """
 
     probabilities: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Outputs:
     clusters: int | None = None
     knn_protocols: list[ProtocolPredictions] = field(default_factory=list)
     val_top1: dict[str, float | None] = field(default_factory=dict)
+    protocols: dict[str, str | None] = field(default_factory=dict)
 
 
 def run_test(settings: TestCommand, shared: Shared | None = None) -> Path:
@@ -100,7 +102,8 @@ def _score(tested: Path, test: ImageSet, labelled: list[DrawnSplit], settings: T
                 outputs.features[model] = features
                 _add_labelled(outputs, model, classifier.backbone, labelled, shared)
             outputs.probabilities[model] = head_probabilities(classifier, features)
-            outputs.val_top1[model] = read_json(folder / "results.json").get("val_top1")
+            trained = read_json(folder / "results.json")
+            outputs.val_top1[model], outputs.protocols[model] = trained.get("val_top1"), trained.get("protocol")
     checked = tested / "features"
     if (checked / "results.json").exists():
         _score_probes(checked, images, labelled, settings, shared, outputs)
@@ -133,6 +136,11 @@ def _score_probes(
         outputs.probabilities[model] = probe.scores(outputs.features[backbone_name]).astype(np.float32)
     outputs.val_top1["linear_probe"] = found["linear_probe"]["val_top1"]
     outputs.val_top1["random_init_linear_probe"] = found["random_init"]["linear_probe_val_top1"]
+    probe_protocol = found["linear_probe"].get("protocol")
+    outputs.protocols |= {"linear_probe": probe_protocol, "knn": found["knn"].get("protocol")}
+    outputs.protocols["random_init_linear_probe"] = (
+        probe_protocol and f"{probe_protocol}; the backbone was never trained"
+    )
     outputs.clusters = found["kmeans"]["clusters"] if "kmeans" in found else None
     labels = shared.splits.train.labels
     assert labels is not None
@@ -152,7 +160,10 @@ def _finish(
     labels, names = test.labels, list(shared.splits.class_names)
     predictions = {model: p.argmax(axis=1) for model, p in outputs.probabilities.items()}
     models = {
-        model: _figures(labels, outputs.probabilities[model], names, outputs.val_top1[model])
+        model: {
+            "protocol": outputs.protocols[model],
+            **_figures(labels, outputs.probabilities[model], names, outputs.val_top1[model]),
+        }
         for model in ORDER
         if model in predictions
     }
