@@ -22,7 +22,8 @@ import numpy as np
 from machine import machine
 from PIL import Image
 
-from twoviews.dataset.decode_workers import decode_all, usable_cpus
+from twoviews.cpus import usable_cpus
+from twoviews.dataset.decode_workers import decode_all
 from twoviews.dataset.scan import Scan, scan
 
 MAX_PIXELS = 100_000_000

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from twoviews.dataset.decode_workers import usable_cpus
+from twoviews.cpus import usable_cpus
 from twoviews.processor import multiplies_in_bf16
 from twoviews.trainers.environment import cpu_name
 
