@@ -77,7 +77,7 @@ def main() -> None:
     engine = Engine(RunSettings(device="cpu", precision=arguments.precision, threads=arguments.threads))
     bf16 = engine.precision == "bf16"
     rate, _ = matrix_product_rate(engine)
-    backbone = create_backbone(arguments.backbone, resolve_stem("auto", arguments.image_size))
+    backbone = create_backbone(arguments.backbone, resolve_stem("auto", arguments.image_size, arguments.backbone))
     x = torch.randn(2 * arguments.batch_size, 3, arguments.view_size, arguments.view_size)
     plain_total = ours_total = flop_total = 0.0
     for (shape, width, kernel, stride), (layer, count) in layers_of(backbone, x).items():

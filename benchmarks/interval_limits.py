@@ -27,7 +27,8 @@ QUANTILES = (np.arange(1000) + 0.5) / 1000
 
 def t_half_width(share: Doubles, variance: Doubles, freedom: int) -> Doubles:
     """Satterthwaite's interval, the seeds having this share of the variance."""
-    return stdtrit(np.minimum(freedom / share**2, 1e8), (1 + LEVEL) / 2) * np.sqrt(variance)
+    width: Doubles = stdtrit(np.minimum(freedom / share**2, 1e8), (1 + LEVEL) / 2) * np.sqrt(variance)
+    return width
 
 
 def plain(seeds: Doubles, images: float, freedom: int) -> Doubles:
@@ -45,7 +46,10 @@ def without_limits(seeds: Doubles, images: float, freedom: int) -> Doubles:
 
 def large_sample(seeds: Doubles, images: float, freedom: int) -> Doubles:
     """Each part of the variance with its own quantile (Graybill & Wang 1980)."""
-    return np.sqrt(stdtrit(freedom, (1 + LEVEL) / 2) ** 2 * seeds + ndtri((1 + LEVEL) / 2) ** 2 * (images - 1))
+    width: Doubles = np.sqrt(
+        stdtrit(freedom, (1 + LEVEL) / 2) ** 2 * seeds + ndtri((1 + LEVEL) / 2) ** 2 * (images - 1)
+    )
+    return width
 
 
 def upper_share(confidence: float, least: float = 1.0) -> Way:

@@ -20,6 +20,7 @@ import argparse
 import json
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(ROWS))
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    sources.load_sample = lambda: load_sample(arguments.images)
+    sources.load_sample = partial(load_sample, arguments.images)  # type: ignore[attr-defined]
     if not arguments.table:
         for seed in arguments.seeds:
             for name in arguments.only or ROWS:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def main() -> None:
     values = {k: v for k, v in recipe_settings("sample", stage).items() if k in kind.model_fields}
     name = "-".join([stage, *(f"{k}{Path(str(v)).name}" for k, v in changes.items())]).replace(" ", "")
     settings = kind.model_validate({**values, "data": "sample", "out": out / name, **changes})
-    sources.load_sample = lambda: load_sample(dev)
+    sources.load_sample = partial(load_sample, dev)  # type: ignore[attr-defined]
     started = time.monotonic()
     shared = Shared(Engine(settings), load_splits(settings, seed=settings.seed))
     run = work(settings, shared)

@@ -31,9 +31,10 @@ MEAN, STD = (0.44, 0.43, 0.4), (0.26, 0.26, 0.27)
 def make_step(engine: Engine, arguments: argparse.Namespace, fast: bool) -> Callable[[int], None]:
     """One variant's step."""
     torch.manual_seed(0)
-    backbone = create_backbone(arguments.backbone, resolve_stem("auto", arguments.image_size))
-    model = SimCLR(backbone, feature_width(backbone), 128)
-    model = engine.to_device(model) if fast else model.to(engine.device)
+    stem = resolve_stem("auto", arguments.image_size, arguments.backbone)
+    backbone = create_backbone(arguments.backbone, stem)
+    plain = SimCLR(backbone, feature_width(backbone), 128)
+    model = engine.to_device(plain) if fast else plain.to(engine.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, fused=True if fast else None)
     size, count = arguments.image_size, arguments.batch_size
     images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=engine.device)
