@@ -314,6 +314,14 @@ assert "torch" not in sys.modules
     assert "--pretrain.epochs" in done.stdout
 
 
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_setting_is_described_so_that_the_parser_reads_no_source_for_it(command: str) -> None:
+    kind = getattr(settings, cli.COMMANDS[command].settings)
+    groups = [field.annotation for field in kind.model_fields.values() if isinstance(field.annotation, type)]
+    for one in [kind, *(group for group in groups if issubclass(group, settings.Settings))]:
+        assert [name for name, field in one.model_fields.items() if not field.description] == []
+
+
 DATA = "unlabeled train val test image-size val-fraction keep-leaks no-keep-leaks data-root cache max-bad max-pixels"
 DATA += " follow-links no-follow-links drop-near no-drop-near"
 MODEL = "backbone stem init"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from tyro.conf import Positional
@@ -24,13 +24,18 @@ from twoviews.settings.groups import (
 )
 
 
+def _group(kind: type[Settings]) -> Any:
+    """A field for a group of settings. Where it has no description the parser reads the source for one."""
+    return Field(default_factory=kind, description=kind.__doc__)
+
+
 class StudyCommand(MapSettings, RunSettings, ModelSettings, DataSettings):
     """The whole comparison: baseline, SimCLR, feature check, fine-tuning, test, report."""
 
-    supervised: SupervisedSettings = Field(default_factory=SupervisedSettings)
-    pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
-    features: FeatureSettings = Field(default_factory=FeatureSettings)
-    finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
+    supervised: SupervisedSettings = _group(SupervisedSettings)
+    pretrain: PretrainSettings = _group(PretrainSettings)
+    features: FeatureSettings = _group(FeatureSettings)
+    finetune: FinetuneSettings = _group(FinetuneSettings)
     with_imagenet: bool = Field(False, description="also fine-tune timm's ImageNet weights: the easy alternative")
     sgd_probe: bool = Field(False, description="also train a linear classifier on frozen features by SGD, with crops")
     seeds: int = Field(1, ge=1, le=100, description="repetitions: seed, seed + 1, ...; several show training's chance")
