@@ -176,4 +176,7 @@ def _features(folder: Path) -> dict[str, Any]:
     """The feature check's results, and what the test stage adds to them on test images."""
     tested = read_json(folder / "test/results.json")
     found: dict[str, Any] = read_json(folder / "features/results.json")
-    return {**found, "test": {key: tested[key] for key in ("map_quality", "knn_protocols") if key in tested}}
+    more = {key: tested[key] for key in ("map_quality", "knn_protocols") if key in tested}
+    if "knn" in tested["models"]:
+        more["knn_top1"] = tested["models"]["knn"]["top1"]
+    return {**found, "test": more}

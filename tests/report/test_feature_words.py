@@ -12,6 +12,7 @@ from twoviews.report.features.cluster_words import (
     silhouette_sentences,
 )
 from twoviews.report.features.knn_words import knn_sentences
+from twoviews.report.features.tables import knn_protocols
 from twoviews.report.features.map_words import map_sentences, map_sentences_on_test
 
 
@@ -262,3 +263,10 @@ def test_no_key_is_needed() -> None:
             features = changed(other, *path)
             assert all(isinstance(one, str) and "None" not in one for one in feature_sentences(features)), path
     assert json.loads(json.dumps(FEATURES)) == FEATURES
+
+
+def test_the_knn_chosen_here_has_its_test_accuracy_beside_those_of_papers() -> None:
+    for tested, told in (({}, "–"), ({"knn_top1": 0.512}, "51.2%")):
+        table = knn_protocols({**FEATURES, "test": {**FEATURES["test"], **tested}})
+        assert table is not None
+        assert (table.rows[-1][0], table.rows[-1][-1]) == ("chosen here", told)

@@ -29,7 +29,7 @@ def protocol(settings: StudyCommand, plan: Layout, rule: str) -> str:
         f"{labels:,} labelled images, {counts['val']:,} of them held out for validation; pretraining on "
         f"{counts['unlabeled']:,} images without labels; {copies}.",
         f"Baseline and fine-tuned model: {settings.backbone}, trained on the same {counts['train']:,} images for "
-        f"{settings.supervised.epochs} and {settings.finetune.epochs} epochs; {epoch_words(counts['val'])}.",
+        f"{_epochs(settings)}; {epoch_words(counts['val'])}.",
     ]
     if settings.tune:
         sentences.append(f"Both recipes were tuned with the same budget. {rule}")
@@ -50,6 +50,13 @@ def protocol(settings: StudyCommand, plan: Layout, rule: str) -> str:
             "nothing."
         )
     return " ".join([*sentences, "Test labels chose nothing: they were opened by the test stages alone."])
+
+
+def _epochs(settings: StudyCommand) -> str:
+    baseline, tuned = settings.supervised.epochs, settings.finetune.epochs
+    if baseline != tuned:
+        return f"{baseline} and {tuned} epochs"
+    return f"{baseline} epoch{'' if baseline == 1 else 's'}"
 
 
 def say_found(path: Path, page: Path) -> None:
