@@ -12,8 +12,8 @@ from twoviews.report.features.cluster_words import (
     silhouette_sentences,
 )
 from twoviews.report.features.knn_words import knn_sentences
-from twoviews.report.features.tables import knn_protocols
 from twoviews.report.features.map_words import map_sentences, map_sentences_on_test
+from twoviews.report.features.tables import knn_protocols
 
 
 def feature_sentences(features: dict[str, Any]) -> list[str]:
