@@ -178,5 +178,5 @@ def _features(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = read_json(folder / "features/results.json")
     more = {key: tested[key] for key in ("map_quality", "knn_protocols") if key in tested}
     if "knn" in tested["models"]:
-        more["knn_top1"] = tested["models"]["knn"]["top1"]
+        more["knn_test_top1"] = tested["models"]["knn"]["test_top1"]
     return {**found, "test": more}

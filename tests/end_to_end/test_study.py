@@ -153,6 +153,7 @@ def test_results_follow_the_schema(study):
     assert len(results["features"]["pca"]["explained_variance_ratio"]) == 2
     assert {"accuracy", "nmi", "ari", "accuracy_shuffled", "random_init"} <= set(results["features"]["kmeans"])
     assert results["features"]["tsne"]["trustworthiness"] <= 1
+    assert results["features"]["test"]["knn_test_top1"] == results["models"]["knn"]["test_top1"]
     assert results["speed"]["pretrain_images_per_second"] > 0
     assert {"supervised", "pretrain", "features", "finetune", "test", "total"} <= set(results["seconds"])
 

@@ -246,7 +246,7 @@ def add_feature_checks(folder: Path) -> Path:
                 {"name": name, "k_asked": k, "k": k, "temperature": 0.07, "test_top1": 0.52 - 0.0003 * k}
                 for name, k in names
             ],
-            "knn_top1": 0.531,
+            "knn_test_top1": 0.531,
             "map_quality": {
                 "random_init": quality(0.951, 0.241, 0.236),
                 "pretrained": quality(0.958, 0.448, 0.430),

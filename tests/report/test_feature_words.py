@@ -266,7 +266,7 @@ def test_no_key_is_needed() -> None:
 
 
 def test_the_knn_chosen_here_has_its_test_accuracy_beside_those_of_papers() -> None:
-    for tested, told in (({}, "–"), ({"knn_top1": 0.512}, "51.2%")):
+    for tested, told in (({}, "–"), ({"knn_test_top1": 0.512}, "51.2%")):
         table = knn_protocols({**FEATURES, "test": {**FEATURES["test"], **tested}})
         assert table is not None
         assert (table.rows[-1][0], table.rows[-1][-1]) == ("chosen here", told)

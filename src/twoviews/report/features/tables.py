@@ -172,7 +172,7 @@ def knn_protocols(features: Any) -> Table | None:
     if number(dig(chosen, "val_top1")) is not None:
         cells = [count(dig(chosen, "k")), plain(dig(chosen, "temperature")), percent(dig(chosen, "val_top1"))]
         untrained = percent(dig(features, "random_init", "knn_val_top1"))
-        rows.append(["chosen here", *cells, untrained, percent(dig(features, "test", "knn_top1"))])
+        rows.append(["chosen here", *cells, untrained, percent(dig(features, "test", "knn_test_top1"))])
     caption = f"Chosen here: {dig(chosen, 'protocol')}." if dig(chosen, "protocol") else ""
     return Table(["Protocol", "k", "Temperature", "Validation", "Untrained", "Test"], rows, caption)
 
