@@ -217,3 +217,49 @@ def test_without_an_interval_no_chance_is_claimed_to_be_covered():
     text = verdict(found).detail
     assert "Seed by seed the difference is +1.5 and +2.5 points." in text
     assert "covers" not in text
+
+
+def on_labels(few, every, seeds=(0, 1, 2)):
+    """A study with 10 and 30 labels a class of 3 classes, and with all 300."""
+    found = results(*every, seeds=seeds)
+    marks = {name: {"test_top1": 0.5} for name in ("supervised", "finetuned")}
+    found["label_curve"] = [
+        {"labels": 3 * n, "labels_per_class": n, "models": marks, "comparison": {"points": points, "ci95": ci95}}
+        for n, (points, ci95) in ((10, few[0]), (30, few[1]), (100, every[:2]))
+    ]
+    return verdict(found)
+
+
+FEW_HELP = ((13.4, [10.8, 16.1]), (9.9, [6.4, 13.3]))
+
+
+@pytest.mark.parametrize(
+    ("few", "every", "seeds", "lead"),
+    [
+        (FEW_HELP, (1.9, [-2.8, 6.5]), (0, 1, 2), "Pretraining helped with few labels, not measurably with all"),
+        (FEW_HELP, (-3.0, [-5.0, -1.0]), (0, 1, 2), "Pretraining helped with few labels and hurt with all"),
+        (FEW_HELP, (4.5, [2.3, 6.8]), (0, 1, 2), "Pretraining helped"),
+        (
+            FEW_HELP,
+            (1.9, [-2.8, 6.5], 0.3),
+            (0,),
+            "Pretraining helped with few labels in this run, not measurably with all",
+        ),
+        # The fewest labels decide: one point of many that excludes zero may do so by chance.
+        (((1.0, [-2.0, 4.0]), FEW_HELP[1]), (1.9, [-2.8, 6.5]), (0, 1, 2), "No difference that this test can see"),
+        ((FEW_HELP[0], (-4.0, [-6.0, -2.0])), (0.0, [-2.8, 2.8]), (0, 1, 2), "No difference that this test can see"),
+    ],
+)
+def test_few_labels_have_a_say_in_how_the_answer_opens(few, every, seeds, lead):
+    answer = on_labels(few, every, seeds)
+    assert answer.lead == lead
+    assert answer.sentence.startswith("with all 300 labels, ")
+    assert answer.fewer.startswith("With fewer labels the difference is ")
+
+
+def test_the_differences_with_fewer_labels_are_said():
+    assert on_labels(FEW_HELP, (1.9, [-2.8, 6.5])).fewer == (
+        "With fewer labels the difference is +13.4 points at 10 a class (95% interval +10.8 to +16.1) and +9.9 at 30"
+        " (+6.4 to +13.3)."
+    )
+    assert verdict(results(points=1.0, ci95=[-1.0, 3.0])).fewer == ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from twoviews.report.labels.fewer import fewer_labels
 from twoviews.report.words import (
     COMPARED,
     count,
@@ -24,12 +25,16 @@ from twoviews.report.words import (
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer: its kind (helped, hurt, unclear, untested), how it opens, the sentence, what to add."""
+    """The answer: its kind (helped, hurt, unclear, untested), how it opens, the sentence, what to add.
+
+    Kind and sentence are of all labels; ``fewer`` says, in a sentence, how it is with fewer, where that was tried.
+    """
 
     kind: str
     lead: str
     sentence: str
     detail: str
+    fewer: str = ""
 
 
 def _kind(points: float, interval: tuple[float, float] | None, p: float | None, seeds: int) -> str:
@@ -52,6 +57,12 @@ _LEADS = {
     "unclear": "No difference that this test can see",
     "split": "Too close to call",
     "untested": "A difference without a test",
+}
+# Of a study that has fewer labels too, where pretraining helped with the fewest.
+_FEW_LEADS = {
+    "hurt": "Pretraining helped with few labels{here} and hurt with all",
+    "unclear": "Pretraining helped with few labels{here}, not measurably with all",
+    "split": "Pretraining helped with few labels{here}; with all, too close to call",
 }
 _PROBE_LEAD = "Pretraining shows in the linear probe, not in fine-tuning"
 
@@ -81,6 +92,9 @@ def verdict(results: Mapping[str, Any]) -> Verdict | None:
         change = f"{scope} is {size} {side} with SimCLR pretraining than without"
     if is_probe_ahead:
         change = f"after fine-tuning, {change}"
+    fewer = fewer_labels(results)
+    if fewer is not None:
+        change = f"with {fewer.all_labels}, {change}"
     facts = []
     if interval is not None:
         facts.append(f"95% interval {signed(interval[0], digits)} to {signed(interval[1], digits)}")
@@ -95,10 +109,16 @@ def verdict(results: Mapping[str, Any]) -> Verdict | None:
     if probe is not None and is_probe_ahead:
         sentence += f"; the linear probe, on the same pretrained features left as they are, is {probe.says}"
     kind_said = "unclear" if kind == "split" else kind
-    lead = _PROBE_LEAD if is_probe_ahead else _LEADS[kind]
-    if seeds == 1 and lead in (_LEADS["helped"], _LEADS["hurt"]):
-        lead += " in this run"  # another seed could say otherwise, and the interval doesn't count that
-    return Verdict(kind_said, lead, sentence + ".", _detail(kind, seeds, results, comparison, probe))
+    # With one seed another could say otherwise, and the interval doesn't count that.
+    here = " in this run" if seeds == 1 else ""
+    if is_probe_ahead:
+        lead = _PROBE_LEAD
+    elif fewer is not None and fewer.helps and kind in _FEW_LEADS:
+        lead = _FEW_LEADS[kind].format(here=here)
+    else:
+        lead = _LEADS[kind] + (here if kind in ("helped", "hurt") else "")
+    detail = _detail(kind, seeds, results, comparison, probe)
+    return Verdict(kind_said, lead, sentence + ".", detail, "" if fewer is None else fewer.says)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ def say_found(path: Path, page: Path) -> None:
     found = verdict(read_json(path / "results.json"))
     if found is not None:
         say(f"\n{found.lead}: {found.sentence}")
+        if found.fewer:
+            say(found.fewer)
     say(f"report: {page}")
 
 
