@@ -128,8 +128,8 @@ def test_both_sweeps_see_as_many_images_as_the_record_says(swept: Comparison) ->
         seen[kind] += len(path.read_text().splitlines()) * 15  # epochs of half of the images
     assert seen["supervised"] == seen["finetune"] == record(swept.folder)["budget_images"]
     for kind in KINDS:
-        assert trial_epochs(kind, a_study(), swept.shared) == seen[kind] / 30
-        assert trial_epochs(kind, a_study(tune=0), swept.shared) == 0
+        assert trial_epochs(a_study(), swept.shared)[kind] == seen[kind] / 30
+        assert trial_epochs(a_study(tune=0), swept.shared)[kind] == 0
 
 
 def test_each_half_is_scored_by_the_training_that_did_not_see_it(swept: Comparison) -> None:

@@ -14,7 +14,6 @@ from twoviews.stages.setup import Shared
 from twoviews.stages.study_layout import Layout
 from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
 from twoviews.stages.tune import trial_epochs
-from twoviews.stages.tune_space import KINDS
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.progress import duration, say
 from twoviews.trainers.run_folder import RunFolder
@@ -80,8 +79,7 @@ def _labelled_seconds(settings: StudyCommand, plan: Layout, epochs: dict[str, in
         seconds += one.share * measured.finetune * finetuning(now, one.share).epochs * times_tuned
         if settings.sgd_probe:
             seconds += one.share * measured.sgd_probe * with_share(sgd_probe(now), one.share).epochs
-    shared = plan.mains[0].shared
-    trials = {kind: trial_epochs(kind, now, shared) for kind in KINDS}
+    trials = trial_epochs(now, plan.mains[0].shared)
     return seconds + trials["supervised"] * measured.supervised + trials["finetune"] * measured.finetune
 
 

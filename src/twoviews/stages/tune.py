@@ -19,7 +19,7 @@ from twoviews.settings import StudyCommand
 from twoviews.stages.comparison import Comparison, with_share
 from twoviews.stages.setup import Shared
 from twoviews.stages.tune_choice import Scores, choose, rule
-from twoviews.stages.tune_space import NAMES, Kind, recipes, searched
+from twoviews.stages.tune_space import KINDS, NAMES, Kind, recipes, searched
 from twoviews.stages.tune_trial import FOLDER, TrialPart, parts_of, run_trial
 from twoviews.trainers.progress import say
 
@@ -84,11 +84,12 @@ class Sweep:
         return _record(kind, tried, parts, scores) if is_first else {}
 
 
-def trial_epochs(kind: Kind, settings: StudyCommand, shared: Shared) -> float:
-    """Epochs over all training images that the sweep of this kind costs; 0 without ``--tune``."""
+def trial_epochs(settings: StudyCommand, shared: Shared) -> dict[Kind, float]:
+    """Epochs over all training images that the sweep of each kind costs; 0 without ``--tune``."""
     if not settings.tune:
-        return 0.0
-    return _images_seen(recipes(kind, settings), parts_of(shared, settings.seed)) / len(shared.splits.train)
+        return dict.fromkeys(KINDS, 0.0)
+    parts, images = parts_of(shared, settings.seed), len(shared.splits.train)
+    return {kind: _images_seen(recipes(kind, settings), parts) / images for kind in KINDS}
 
 
 def _holds(known: dict[str, Any], kind: Kind, tried: Sequence[Any]) -> bool:

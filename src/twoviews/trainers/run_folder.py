@@ -116,7 +116,7 @@ class RunFolder:
         return run
 
     def _require_empty(self) -> None:
-        ours = (".lock", f".{HOLDER}.tmp-", ".settings.yaml.tmp-")
+        ours = (LOCK, f".{HOLDER}.tmp-", ".settings.yaml.tmp-")
         others = [p.name for p in self.path.iterdir() if not p.name.startswith(ours)]
         if others:
             raise SettingsError(

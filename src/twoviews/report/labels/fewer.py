@@ -36,10 +36,11 @@ def fewer_labels(results: Mapping[str, Any]) -> FewerLabels | None:
         return None
     factor = per_class_factor(points)
     told = []
-    for first, point in zip((True, False, False), fewer[:_MOST], strict=False):
-        where = f"{amount(point.labels / factor)}{(' a class' if factor != 1.0 else ' labels') if first else ''}"
-        interval = "" if point.ci95 is None else f" ({'95% interval ' if first else ''}{signed_range(point.ci95)})"
-        told.append(f"{signed(point.points)}{' points' if first else ''} at {where}{interval}")
+    said_once = (" points", " a class" if factor != 1.0 else " labels", "95% interval ")
+    for i, point in enumerate(fewer[:_MOST]):
+        measure, counted, interval = said_once if i == 0 else ("", "", "")
+        text = f"{signed(point.points)}{measure} at {amount(point.labels / factor)}{counted}"
+        told.append(text if point.ci95 is None else f"{text} ({interval}{signed_range(point.ci95)})")
     return FewerLabels(
         helps=fewer[0].sign == 1 and all(point.sign != -1 for point in fewer),
         says=f"With fewer labels the difference is {joined(told)}.",
