@@ -7,17 +7,16 @@ import os
 import signal
 import sys
 import threading
-import types
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 
 from twoviews.cpus import usable_cpus
 from twoviews.dataset.decode import Decoded, decode_batch
 from twoviews.dataset.scan import FoundFile
 from twoviews.errors import DataError, ResourceError
+from twoviews.processes import without_main
 
 _BATCH = 16
 # Below this many files, starting processes takes longer than decoding.
@@ -75,7 +74,7 @@ def _in_processes(
         while upcoming or waiting:
             # A bounded window, so that results never pile up in memory.
             while upcoming and len(waiting) < window:
-                with _without_main():
+                with without_main():
                     future = pool.submit(decode_batch, folder, upcoming[0], size, max_pixels)
                 waiting.append((upcoming.popleft(), future))
             results = waiting[0][1].result()
@@ -96,7 +95,7 @@ def _find_culprit(folder: str, suspects: Sequence[Sequence[FoundFile]], size: in
     try:
         for file in (file for batch in suspects for file in batch):
             try:
-                with _without_main():
+                with without_main():
                     future = pool.submit(decode_batch, folder, [file], size, max_pixels)
                 future.result()
             except BrokenProcessPool:
@@ -123,19 +122,3 @@ def _begin_worker() -> None:
             os._exit(1)
 
         threading.Thread(target=follow, daemon=True).start()
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Hide the main module while a process starts.
-
-    A spawned process first runs the main module again. Workers need nothing from it, and a script that lacks
-    a ``__name__ == "__main__"`` guard, or came through standard input, would start over in each of them or
-    fail.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
