@@ -115,6 +115,7 @@ FLAGS: list[tuple[str, list[str]]] = [
     ("study --pretrain-seeds", ["--pretrain-seeds", "--seeds"]),
     ("study --seeds 0", ["--seeds", "should be at least 1"]),
     ("study --tune 1", ["--tune 1", "at least 2"]),
+    ("study --jobs 2 --devices 2", ["--jobs 2 and --devices 2", "give one of them"]),
     ("finetune run --init x.pth", ["RUN (run) and --init (x.pth)", "give one of them"]),
     ("study --fork", ["--fork: a study trains several models", "twoviews pretrain --fork"]),
     ("features --fork", ["--fork is for what trains"]),

@@ -26,6 +26,8 @@ from twoviews.stages.combine import combined, curve_point, over_folds, savings
 from twoviews.stages.comparison import Comparison, Work, first_stages, pretrained_stages
 from twoviews.stages.data_files import data_results
 from twoviews.stages.in_run_folder import in_run_folder
+from twoviews.stages.jobs import Jobs, require_one_process
+from twoviews.stages.parts import PRETRAINING, parts_of
 from twoviews.stages.setup import Shared, say_counts
 from twoviews.stages.study_layout import Layout, layout, prepare_seeds
 from twoviews.stages.study_plan import fitted
@@ -42,6 +44,7 @@ def run_study(settings: StudyCommand) -> Path:
     """Run what is left of a study and write its results and report; returns the run folder."""
     seeds = prepare_seeds(settings)
     shared = seeds[0]
+    require_one_process(settings, shared.engine)
     # What would fail after hours should fail now: no test part, weights or a package that can't be had.
     shared.splits.open_test()
     if settings.umap:
@@ -57,6 +60,15 @@ def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
     plan = layout(settings, seeds, run.path)
     settings = fitted(settings, plan, run)
     sweep = Sweep(settings, replace(plan.mains[0], folder=run.path))
+    train = _one_by_one if settings.jobs == 1 else _at_once
+    settings = train(settings, plan, sweep, run, is_first)
+    if is_first:
+        run.finish(_results(settings, plan, sweep, run))
+        _report(run.path)
+
+
+def _one_by_one(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder, is_first: bool) -> StudyCommand:
+    """Every stage in this process; returns the settings with the recipes that a sweep chose."""
     for one in plan.all:
         first = one is plan.mains[0]
         if not first:
@@ -67,9 +79,18 @@ def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
         if first:
             settings = _tuned("finetune", sweep, settings, run, is_first)
         _timed(pretrained_stages(settings, one), one, run, is_first)
-    if is_first:
-        run.finish(_results(settings, plan, sweep, run))
-        _report(run.path)
+    return settings
+
+
+def _at_once(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder, is_first: bool) -> StudyCommand:
+    """Pretraining and sweeps in this process, everything else in ``--jobs`` others; returns as ``_one_by_one``."""
+    settings = _tuned("supervised", sweep, settings, run, is_first)
+    for one in plan.all:
+        _timed([(name, work) for name, work in first_stages(settings, one) if name == PRETRAINING], one, run, is_first)
+    settings = _tuned("finetune", sweep, settings, run, is_first)
+    seconds = _Seconds(run)
+    Jobs(parts_of(settings, plan), settings, run.path, plan.mains[0].shared.engine, seconds.add).run()
+    return settings
 
 
 def _say_again(path: Path) -> None:
@@ -111,20 +132,32 @@ def _timed(stages: list[tuple[str, Work]], one: Comparison, run: RunFolder, is_f
 
 @contextmanager
 def _clock(name: str, run: RunFolder, is_first: bool) -> Iterator[None]:
-    """Add the wall-clock seconds of this block to those in seconds.json, over all the times it was started."""
-    path = run.path / "seconds.json"
-    seconds = read_record(path, "delete it, and times are counted from now on") if path.exists() else {}
+    """Add the wall-clock seconds of this block to those in seconds.json."""
+    seconds = _Seconds(run)
     started = time.monotonic()
-    finished = False
+    done = False
     try:
         yield
-        finished = True
+        done = True
     finally:
         if is_first:
-            seconds[name] = seconds.get(name, 0.0) + time.monotonic() - started
-            write_json(path, seconds)
-            if finished:
-                say(f"{name}: done in {duration(seconds[name])}")
+            seconds.add(name, time.monotonic() - started, done)
+
+
+class _Seconds:
+    """seconds.json: how long each stage took, over all the times it was started."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._path = run.path / "seconds.json"
+        known = read_record(self._path, "delete it, and times are counted from now on") if self._path.exists() else {}
+        self._seconds: dict[str, float] = known
+
+    def add(self, name: str, seconds: float, done: bool) -> None:
+        """Add to those of a stage; say so where it is done."""
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+        write_json(self._path, self._seconds)
+        if done:
+            say(f"{name}: done in {duration(self._seconds[name])}")
 
 
 def _results(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder) -> dict[str, Any]:

@@ -56,6 +56,8 @@ def planned(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
         ({"finetune": {"probe_start": True}}, 400 + 4 * (1.5 * 8 + 1.25 * 8)),
         ({"sgd_probe": True}, 400 + 1.5 * 4 * (8 + 8 + 2)),
         ({"with_imagenet": True}, 400 + 4 * (1.5 * 8 + 2.5 * 8)),
+        ({"jobs": 2}, 400 + 1.5 * 4 * (8 + 8) / 2),
+        ({"jobs": 9}, 400 + 4 * 8),  # as long as the longest of them
     ],
 )
 def test_every_training_is_in_the_estimate_at_its_own_speed(

@@ -43,6 +43,7 @@ class StudyCommand(MapSettings, RunSettings, ModelSettings, DataSettings):
     labels_per_class: Numbers = Field(None, description="also with so many labels of each class, as 10,30,100")
     label_fractions: Numbers = Field(None, description="also with these parts of the labels, as 0.01,0.1")
     folds: bool = Field(False, description="also on each official fold (stl10, cifar10_as_stl10)")
+    jobs: int = Field(1, ge=1, le=256, description="parts to train at once, each with its share of processors or GPUs")
     tune: int = Field(0, ge=0, le=1000, description="recipes to try on validation, for baseline and fine-tuning alike")
 
     @compares
@@ -60,6 +61,11 @@ class StudyCommand(MapSettings, RunSettings, ModelSettings, DataSettings):
             )
         if any(not 0 < fraction <= 1 for fraction in numbers_of(self.label_fractions)):
             raise ValueError(f"--label-fractions {self.label_fractions}: each should be above 0 and at most 1")
+        if self.jobs > 1 and self.devices > 1:
+            raise ValueError(
+                f"--jobs {self.jobs} and --devices {self.devices}: several trainings at once, or several processes for "
+                "each: give one of them"
+            )
         if self.tune == 1:
             raise ValueError("--tune 1: the first trial is the recipe as it is; ask for at least 2")
 

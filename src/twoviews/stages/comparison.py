@@ -150,6 +150,19 @@ def _how_it_runs(run: RunSettings) -> dict[str, Any]:
     return {key: getattr(run, key) for key in keys}
 
 
+def labelled_passes(settings: StudyCommand, one: Comparison) -> dict[str, float]:
+    """How much each training on labels comes to: stage → passes over as many images as all labels have."""
+    epochs = {
+        "supervised": with_share(settings.supervised, one.share).epochs,
+        "finetune": finetuning(settings, one.share).epochs,
+    }
+    if settings.with_imagenet and one.whole:
+        epochs["imagenet"] = epochs["finetune"]
+    if settings.sgd_probe:
+        epochs["sgd_probe"] = with_share(sgd_probe(settings), one.share).epochs
+    return {stage: one.share * count for stage, count in epochs.items()}
+
+
 def with_share(part: TrainingSettings, share: float) -> Any:
     """The settings for a share of the labels: so many more epochs that training still gets somewhere.
 

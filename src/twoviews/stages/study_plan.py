@@ -8,12 +8,15 @@ from twoviews.files import read_record, write_json
 from twoviews.model.resnet50 import Classifier, freeze
 from twoviews.settings import ClassifierSettings, FinetuneSettings, StudyCommand
 from twoviews.stages.backbones import new_backbone
-from twoviews.stages.comparison import finetuning, sgd_probe, with_share
+from twoviews.stages.comparison import sgd_probe
+from twoviews.stages.jobs import at_full_speed, threads_of_part
+from twoviews.stages.parts import parts_of
 from twoviews.stages.plan import PLAN_ADVICE, with_epochs
 from twoviews.stages.setup import Shared
 from twoviews.stages.study_layout import Layout
 from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
 from twoviews.stages.tune import trial_epochs
+from twoviews.trainers.device import cpu_threads
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.progress import duration, say
 from twoviews.trainers.run_folder import RunFolder
@@ -24,12 +27,15 @@ LABELLED_SHARE = 0.5  # of the time, at most, for baseline and fine-tuning toget
 
 @dataclass(frozen=True)
 class EpochSeconds:
-    """How long an epoch takes here: of all labelled training images, and of the unlabeled ones."""
+    """How long an epoch takes here.
 
-    supervised: float
-    finetune: float
-    sgd_probe: float
+    Attributes:
+        pretrain: over the unlabeled images.
+        labelled: stage → over all labelled training images.
+    """
+
     pretrain: float
+    labelled: dict[str, float]
 
 
 def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand:
@@ -72,15 +78,12 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
 def _labelled_seconds(settings: StudyCommand, plan: Layout, epochs: dict[str, int], measured: EpochSeconds) -> float:
     """Of every comparison's training on labelled images, and of the trials of tuning."""
     now = _apply(settings, epochs)
-    seconds = 0.0
-    for one in plan.all:
-        times_tuned = 2 if settings.with_imagenet and one.whole else 1
-        seconds += one.share * measured.supervised * with_share(now.supervised, one.share).epochs
-        seconds += one.share * measured.finetune * finetuning(now, one.share).epochs * times_tuned
-        if settings.sgd_probe:
-            seconds += one.share * measured.sgd_probe * with_share(sgd_probe(now), one.share).epochs
-    trials = trial_epochs(now, plan.mains[0].shared)
-    return seconds + trials["supervised"] * measured.supervised + trials["finetune"] * measured.finetune
+    shared = plan.mains[0].shared
+    each = measured.labelled
+    parts = [sum(passes * each[stage] for stage, passes in part.passes.items()) for part in parts_of(now, plan)]
+    # Where parts are trained at once, the longest takes its time all the same.
+    seconds = max(sum(parts) / at_full_speed(settings, shared.engine), *parts)
+    return seconds + sum(count * each[kind] for kind, count in trial_epochs(now, shared).items())
 
 
 def _apply(settings: StudyCommand, epochs: dict[str, int]) -> StudyCommand:
@@ -101,9 +104,9 @@ def _measure(settings: StudyCommand, shared: Shared) -> EpochSeconds:
         return seconds_per_epoch(classifier_task("a try", part, shared, classifier, seed=seed), part, engine)
 
     model = simclr_model(settings.pretrain, new_backbone(settings, shared.image_size, seed=seed))
-    return EpochSeconds(
-        supervised=labelled(settings.supervised),
-        finetune=labelled(settings.finetune),
-        sgd_probe=labelled(sgd_probe(settings)) if settings.sgd_probe else 0.0,
-        pretrain=seconds_per_epoch(simclr_task(settings.pretrain, shared, model, seed=seed), settings.pretrain, engine),
-    )
+    pretrain = seconds_per_epoch(simclr_task(settings.pretrain, shared, model, seed=seed), settings.pretrain, engine)
+    with cpu_threads(threads_of_part(settings, engine)):
+        times = {"supervised": labelled(settings.supervised), "finetune": labelled(settings.finetune)}
+        if settings.sgd_probe:
+            times["sgd_probe"] = labelled(sgd_probe(settings))
+    return EpochSeconds(pretrain, {**times, "imagenet": times["finetune"]})

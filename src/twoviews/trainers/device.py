@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,6 +52,17 @@ def choose_precision(asked: str, device: str) -> str:
     if device == "cpu":
         return "bf16" if multiplies_in_bf16() else "float32"
     return "float32"
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Within this block the CPU computes with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def compile_for_sizes(module: nn.Module) -> Any:

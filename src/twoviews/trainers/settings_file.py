@@ -25,6 +25,7 @@ FREE = {
     "device": "where it computes; recorded, and a start elsewhere warns",
     "devices": "as device; the batch must stay as large, which is checked when training begins",
     "threads": "as device",
+    "jobs": "how many parts of a study are trained at once; each records its threads",
     "data_root": "where STL10 and CIFAR-10 lie; the images are compared by their pixels",
     "cache": "where decoded images lie; the images are compared by their pixels",
     "max_bad": "decides only whether a run begins, not which images it takes",

@@ -62,6 +62,8 @@ def times(run: Run) -> Table | None:
     caption = "Images/s of pretraining as the run reports it, of other stages the median of the epochs."
     if len(run.seeds) > 1 or run.results.get("label_curve") or run.results.get("folds"):
         caption += " Epochs and images/s are those of the training shown; times add up all of them."
+    if (jobs := number(run.settings.get("jobs"))) is not None and jobs > 1:
+        caption += f" Up to {count(jobs)} trainings ran at once (--jobs), so that less time passed than all add up to."
     return Table(["Stage", "Epochs", "Time", "Images/s"], rows, caption) if rows else None
 
 

@@ -1,0 +1,216 @@
+"""``study --jobs N``: parts of a study in N processes at once, each with its share of the processors or GPUs.
+
+One small training does not fill many processors, nor a GPU; several beside each other do. Which process does a part
+changes none of its bits, and a part that was stopped goes on from its checkpoint, as in any study.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twoviews import errors
+from twoviews.errors import ResourceError, SettingsError, Stopped, TwoviewsError
+from twoviews.processes import without_main
+from twoviews.settings import StudyCommand
+from twoviews.stages.part_worker import FAILED, IDLE, SAID, SPENT, work
+from twoviews.stages.parts import Part, next_part
+from twoviews.trainers.engine import Engine
+from twoviews.trainers.progress import say
+from twoviews.trainers.signals import StopRequests
+
+Spent = Callable[[str, float, bool], None]
+"""Told of each stage: its folder below the study's, the seconds, and whether it is done."""
+
+_LOOK_SECONDS = 0.5  # how long a stop request waits to be seen
+# Libraries that count processors by themselves read these when they are loaded.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+def require_one_process(settings: StudyCommand, engine: Engine) -> None:
+    """Refuse ``--jobs`` where each training has several processes already.
+
+    Raises:
+        SettingsError: they are more than one.
+    """
+    if settings.jobs > 1 and engine.world_size > 1:
+        refusal = SettingsError(
+            f"--jobs {settings.jobs} with {engine.world_size} processes for each training: leave --jobs out, or torchrun."
+        )
+        refusal.of_all = True
+        raise refusal
+
+
+def threads_of_part(settings: StudyCommand, engine: Engine) -> int:
+    """CPU threads of one part: as asked for, or its share."""
+    return settings.threads or max(1, engine.threads // settings.jobs)
+
+
+def at_full_speed(settings: StudyCommand, engine: Engine) -> int:
+    """How many parts at once take as long as one: on GPUs those that have one each."""
+    return min(settings.jobs, torch.cuda.device_count()) if engine.device.type == "cuda" else settings.jobs
+
+
+class _Job:
+    """One process and what it does."""
+
+    def __init__(self, number: int, settings: StudyCommand, root: Path, engine: Engine) -> None:
+        self.part: Part | None = None
+        self.is_idle = False  # while it loads the data it can't be given anything
+        self.is_told_to_end = False
+        own = settings.model_copy(update={"jobs": 1, "threads": threads_of_part(settings, engine)})
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs, own.model_dump(mode="json"), root))
+        with without_main(), _environment(number, own.threads, engine), _deaf_to_ctrl_c():
+            self.process.start()
+        theirs.close()
+
+    def give(self, part: Part) -> None:
+        self.part, self.is_idle = part, False
+        self._send((str(part.folder), part.stages))
+
+    def end(self) -> None:
+        """Tell it to end: at once where it has nothing to do, else once its state is saved."""
+        if not self.is_told_to_end:
+            self.is_told_to_end = True
+            self._send(None)
+
+    def _send(self, order: Any) -> None:
+        with suppress(OSError):  # it died, which the end of its connection says
+            self.connection.send(order)
+
+
+@contextmanager
+def _environment(number: int, threads: int | None, engine: Engine) -> Iterator[None]:
+    """What the process of this number finds in its environment when it starts."""
+    changed = dict.fromkeys(_THREADS, str(threads))
+    if engine.device.type == "cuda":
+        known = os.environ.get(_GPUS)
+        gpus = known.split(",") if known else [str(i) for i in range(torch.cuda.device_count())]
+        changed[_GPUS] = gpus[number % len(gpus)]
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """A process that starts within this block ignores Ctrl-C while it loads: it would end in a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Jobs:
+    """The processes of a study, and the parts that are left."""
+
+    def __init__(self, parts: Sequence[Part], settings: StudyCommand, root: Path, engine: Engine, spent: Spent) -> None:
+        self._waiting = list(parts)
+        self._root, self._spent = root, spent
+        self._failure: TwoviewsError | None = None
+        if engine.device.type == "cuda":
+            torch.cuda.empty_cache()  # what pretraining has left, for the others
+        count = min(settings.jobs, len(parts))
+        self._jobs = [_Job(number, settings, root, engine) for number in range(count)]
+
+    def run(self) -> None:
+        """Until all parts are done.
+
+        Raises:
+            Stopped: by a signal; what was under way is saved.
+            TwoviewsError: what failed in a part; the others are saved.
+        """
+        with StopRequests() as asked:
+            try:
+                while self._jobs:
+                    self._hear()
+                    if asked.exit_code is not None and self._failure is None:
+                        text = "study: stopped, and each part under way has saved its state; the same command goes on."
+                        self._failure = Stopped(text, asked.exit_code)
+                    if self._failure is not None:
+                        self._waiting.clear()
+                    self._hand_out()
+            finally:
+                for job in self._jobs:
+                    job.process.kill()
+                    job.process.join()
+            if self._failure is not None:
+                raise self._failure
+
+    def _hear(self) -> None:
+        by_connection: dict[Any, _Job] = {job.connection: job for job in self._jobs}
+        for ready in wait(list(by_connection), timeout=_LOOK_SECONDS):
+            job = by_connection[ready]
+            try:
+                self._take(job, *job.connection.recv())
+            except (EOFError, OSError):
+                self._ended(job)
+
+    def _take(self, job: _Job, kind: str, *what: Any) -> None:
+        if kind == IDLE:
+            job.part, job.is_idle = None, True
+        elif kind == SAID and job.part is not None:
+            say(f"{self._name(job.part)}{what[0]}")
+        elif kind == SPENT and job.part is not None:
+            stage, seconds, done = what
+            self._spent((job.part.folder / stage).relative_to(self._root).as_posix(), seconds, done)
+        elif kind == FAILED and self._failure is None:
+            self._failure = _error(*what)
+
+    def _ended(self, job: _Job) -> None:
+        job.process.join()
+        job.connection.close()
+        self._jobs.remove(job)
+        code = job.process.exitcode or 0
+        if code != 0 and self._failure is None:
+            how = (
+                f"was killed (signal {-code}), probably for lack of memory" if code < 0 else f"ended (exit code {code})"
+            )
+            self._failure = ResourceError(
+                f"a process of --jobs {how}; what is done is kept, and the same command goes on from it. Fewer --jobs "
+                "need less memory."
+            )
+
+    def _hand_out(self) -> None:
+        for job in self._jobs:
+            if job.is_idle and (part := next_part(self._waiting, [j.part for j in self._jobs if j.part])):
+                self._waiting.remove(part)
+                job.give(part)
+        for job in self._jobs:
+            if self._failure is not None or (job.part is None and not self._waiting):
+                job.end()
+
+    def _name(self, part: Part) -> str:
+        below = part.folder.relative_to(self._root).as_posix()
+        return "" if below == "." else f"{below}: "
+
+
+def _error(kind: str, text: str, exit_code: int) -> TwoviewsError:
+    """An error of another process, here."""
+    if kind == Stopped.__name__:
+        return Stopped(text, exit_code)
+    found: TwoviewsError = getattr(errors, kind, TwoviewsError)(text)
+    return found

@@ -1,0 +1,57 @@
+"""The parts of a study that can be trained at once: what each needs, and which one should begin first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from twoviews.settings import StudyCommand
+from twoviews.stages.comparison import Comparison, first_stages, labelled_passes, pretrained_stages
+from twoviews.stages.study_layout import Layout
+
+PRETRAINING = "pretrain"  # what other parts start from, so it is done before them
+_BASELINE, _TEST = "supervised", "test"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Stages of one comparison, done one after the other by one process.
+
+    Attributes:
+        folder: of the comparison.
+        stages: their names, in order.
+        passes: of each training, how often as many images as all labels have go through it.
+        is_last: whether it needs the comparison's other parts: a test has the models of all of them.
+    """
+
+    folder: Path
+    stages: tuple[str, ...]
+    passes: dict[str, float]
+    is_last: bool = False
+
+
+def parts_of(settings: StudyCommand, plan: Layout) -> list[Part]:
+    """All parts of a study that has pretrained, the longest first: what takes long should not begin last."""
+    parts = [part for one in plan.all for part in _parts(settings, one)]
+    return sorted(parts, key=lambda part: (part.is_last, -sum(part.passes.values())))
+
+
+def _parts(settings: StudyCommand, one: Comparison) -> list[Part]:
+    names = [name for name, _ in [*first_stages(settings, one), *pretrained_stages(settings, one)]]
+    tuned = tuple(name for name in names if name not in (_BASELINE, PRETRAINING, _TEST))
+    passes = labelled_passes(settings, one)
+    return [
+        Part(one.folder, (_BASELINE,), {_BASELINE: passes.pop(_BASELINE)}),
+        Part(one.folder, tuned, passes),
+        Part(one.folder, (_TEST,), {}, is_last=True),
+    ]
+
+
+def next_part(waiting: Sequence[Part], under_way: Sequence[Part]) -> Part | None:
+    """The first that nothing keeps from beginning; None where all wait for those under way."""
+    for part in waiting:
+        needed = [other for other in (*waiting, *under_way) if other.folder == part.folder and not other.is_last]
+        if not (part.is_last and needed):
+            return part
+    return None
