@@ -22,7 +22,7 @@ from twoviews.report.explore.section import explore_section
 from twoviews.report.health.section import health_section, write_label_errors
 from twoviews.report.image_index import Index, fraction
 from twoviews.report.pictures import Picture
-from twoviews.report.source import is_part
+from twoviews.report.stage_files import is_part
 
 TESTS, TRAIN, VAL = 200, 30, 10
 

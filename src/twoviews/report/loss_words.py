@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from twoviews.report.source import STAGE_NAMES, Stage
+from twoviews.report.stage_files import STAGE_NAMES, Stage
 from twoviews.report.words import count, dig, joined, number
 from twoviews.settings.growth import grown_size, progress_at
 

@@ -28,7 +28,8 @@ from twoviews.report.health.section import health_section
 from twoviews.report.labels.section import label_section
 from twoviews.report.learning_words import learning_sentences
 from twoviews.report.loss_words import jumps_says, loss_sentences
-from twoviews.report.source import STAGE_NAMES, Run
+from twoviews.report.source import Run
+from twoviews.report.stage_files import STAGE_NAMES
 from twoviews.report.standing import place_of, standing
 from twoviews.report.style import showable
 from twoviews.report.tuning import tuning_section

@@ -16,7 +16,8 @@ from PIL import Image
 
 from twoviews.report import figures, style, words
 from twoviews.report.confusion.figure import confusion_difference, confusion_matrix
-from twoviews.report.source import STAGE_NAMES, Run
+from twoviews.report.source import Run
+from twoviews.report.stage_files import STAGE_NAMES
 from twoviews.report.words import COMPARED, dig, number, percent
 
 _LARGEST_PICTURE = 4_000_000

@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import csv
-import re
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from twoviews.errors import DataError
-from twoviews.files import finite, read_json, read_json_lines
 from twoviews.report.image_index import Index, Maps, numbered
-from twoviews.report.words import dig, items, number
-
-STAGES = ("supervised", "pretrain", "features", "finetune", "test")
-STAGE_NAMES = {
-    "supervised": "Supervised baseline",
-    "pretrain": "SimCLR pretraining",
-    "features": "Feature quality check",
-    "finetune": "Fine-tuning",
-    "test": "Test",
-}
-
-# A study's parts with fewer labels or with one fold, and its seeds, hold stages as a study does; of pretraining only
-# what is their own.
-_PART = re.compile(r"(labels|fold)-(\S+)")
-_SEED = re.compile(r"seed(\d+)")
-_MOST_STATES = 8
-
-
-def is_part(name: str) -> bool:
-    """Whether a folder of this name is part of a study: a seed, a smaller label budget or a fold."""
-    return bool(_PART.fullmatch(name) or _SEED.fullmatch(name))
-
-
-@dataclass
-class Stage:
-    """One stage's folder: its rows an epoch and what it wrote when it was done."""
-
-    name: str
-    folder: Path
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-    timing: list[dict[str, Any]] = field(default_factory=list)
-    results: dict[str, Any] = field(default_factory=dict)
+from twoviews.report.stage_files import SEED, STAGES, Stage, read_mapping, read_rows, read_settings, read_stage
+from twoviews.report.unfinished import state_of, unfinished_stages
+from twoviews.report.words import dig, items
 
 
 @dataclass
@@ -136,10 +104,10 @@ def load(folder: Path) -> Run:
     if not folder.is_dir():
         raise DataError(f"There is no run folder {folder}; name one that `twoviews study` or a stage command made.")
     problems: list[str] = []
-    results = _mapping(folder / "results.json", problems)
-    environment = _mapping(folder / "environment.json", problems)
-    settings = _settings(folder / "settings.yaml", problems)
-    data = _mapping(folder / "data.json", problems)
+    results = read_mapping(folder / "results.json", problems)
+    environment = read_mapping(folder / "environment.json", problems)
+    settings = read_settings(folder / "settings.yaml", problems)
+    data = read_mapping(folder / "data.json", problems)
     seeds = seed_folders(folder)
     bases = seeds or [folder]
     is_study = any((base / stage).is_dir() for base in bases for stage in STAGES)
@@ -149,13 +117,13 @@ def load(folder: Path) -> Run:
             raise DataError(f"{folder} holds no run: neither stages nor metrics.jsonl, results.json or settings.yaml.")
         kind = "study"
     if kind == "study":
-        stages = {name: _stage(name, bases[0] / name, problems) for name in STAGES if (bases[0] / name).is_dir()}
-        unfinished = [] if results else _unfinished(folder, bases, settings)
+        stages = {name: read_stage(name, bases[0] / name, problems) for name in STAGES if (bases[0] / name).is_dir()}
+        unfinished = [] if results else unfinished_stages(folder, bases, settings)
         if not results:
             results = _pieced_together(stages)
     else:
-        stages = {kind: _stage(kind, folder, problems)}
-        unfinished = [] if results else [_state(stages[kind], settings)]
+        stages = {kind: read_stage(kind, folder, problems)}
+        unfinished = [] if results else [state_of(stages[kind], settings)]
         if kind == "features":
             results = {"features": results.get("features", results)}
     models = results.get("models")
@@ -168,45 +136,11 @@ def load(folder: Path) -> Run:
 
 def seed_folders(folder: Path) -> list[Path]:
     """The seeds of a study of several, the first one first; none for another."""
-    return sorted((path for path in folder.glob("seed*") if _SEED.fullmatch(path.name)), key=_seed)
+    return sorted((path for path in folder.glob("seed*") if SEED.fullmatch(path.name)), key=_seed)
 
 
 def _seed(path: Path) -> int:
     return int(path.name[4:])
-
-
-def _mapping(path: Path, problems: list[str]) -> dict[str, Any]:
-    try:
-        found = finite(read_json(path))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        problems.append(f"{path.name} can't be read ({error})")
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _settings(path: Path, problems: list[str]) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, yaml.YAMLError) as error:
-        problems.append(f"{path.name} can't be read ({str(error).splitlines()[0]})")
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """One row an epoch: a run that was resumed may hold an epoch twice, and the later row counts."""
-    rows = [row for row in read_json_lines(path) if isinstance(row, dict) and number(row.get("epoch")) is not None]
-    latest = {row["epoch"]: finite(row) for row in rows}
-    return [latest[epoch] for epoch in sorted(latest)]
-
-
-def _stage(name: str, folder: Path, problems: list[str]) -> Stage:
-    metrics, timing = _rows(folder / "metrics.jsonl"), _rows(folder / "timing.jsonl")
-    return Stage(name, folder, metrics, timing, _mapping(folder / "results.json", problems))
 
 
 def _stage_kind(folder: Path, environment: dict[str, Any], results: dict[str, Any]) -> str:
@@ -217,60 +151,10 @@ def _stage_kind(folder: Path, environment: dict[str, Any], results: dict[str, An
         return "features"
     words = str(environment.get("command", "")).split()
     named = next((stage for stage in STAGES if stage in words[1:2] or folder.name.split("-")[0] == stage), "")
-    rows = _rows(folder / "metrics.jsonl")
+    rows = read_rows(folder / "metrics.jsonl")
     if rows and "train_loss" in rows[-1]:
         return "finetune" if named == "finetune" else "supervised"
     return "pretrain" if rows else named
-
-
-def _state(stage: Stage, settings: dict[str, Any]) -> str:
-    """How far a stage got."""
-    # A stage's own settings win: with fewer labels or less time it has other epochs than the study's settings say.
-    own = _settings(stage.folder / "settings.yaml", [])
-    known = (own.get("epochs"), dig(settings, stage.name, "epochs"), settings.get("epochs"))
-    epochs = next((found for value in known if (found := number(value))), None)
-    if not stage.metrics:
-        return f"{stage.name} (stopped before its first epoch ended)" if epochs else f"{stage.name} (begun)"
-    last = stage.metrics[-1]
-    total = f" of {epochs:.0f}" if epochs else ""
-    step = number(last.get("step"))
-    return f"{stage.name} (stopped after epoch {last['epoch']}{total}" + (f", step {step:,.0f})" if step else ")")
-
-
-def _unfinished(folder: Path, bases: list[Path], settings: dict[str, Any]) -> list[str]:
-    """The stages of a study without a result, each with how far it got; of parts that were begun, the first one."""
-    states = []
-    is_whole = not is_part(folder.name)
-    for base in bases:
-        seed = f"{base.name}/" if _SEED.fullmatch(base.name) and base != folder else ""
-        own_pretraining = (base == bases[0] and is_whole) or bool(settings.get("pretrain_seeds"))
-        states += [seed + state for state in _open_stages(base, settings, own_pretraining)]
-        for part in sorted((path for path in base.glob("*-*") if _PART.fullmatch(path.name)), key=_part):
-            states += [f"{seed}{part.name}/{state}" for state in _open_stages(part, settings, False)[:1]]
-    first, many = number(settings.get("seed")) or 0, number(settings.get("seeds")) or 1
-    expected = [f"seed{first + i:.0f}" for i in range(int(many))] if many > 1 else []
-    states += [name for name in expected if not (folder / name).is_dir()]
-    if len(states) > _MOST_STATES:
-        states[_MOST_STATES - 1 :] = [f"{len(states) - _MOST_STATES + 1} more stages"]
-    return states or (["the study's own results.json"] if is_whole else [])
-
-
-def _open_stages(base: Path, settings: dict[str, Any], own_pretraining: bool) -> list[str]:
-    found = []
-    for name in STAGES:
-        if (base / name / "results.json").exists() or (name == "pretrain" and not own_pretraining):
-            continue
-        known = (base / name).is_dir()
-        found.append(_state(_stage(name, base / name, []), settings) if known else name)
-    return found
-
-
-def _part(path: Path) -> tuple[str, float]:
-    kind, value = path.name.split("-", 1)
-    try:
-        return kind, float(value)
-    except ValueError:
-        return kind, 0.0
 
 
 def _pieced_together(stages: dict[str, Stage]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twoviews.report.source import STAGE_NAMES, Run
+from twoviews.report.source import Run
+from twoviews.report.stage_files import STAGE_NAMES
 from twoviews.report.tables import Table, plain
 from twoviews.report.words import bare_p, count, dig, items, joined, number, percent, signed
 

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from twoviews.errors import CheckpointError, SettingsError
-from twoviews.report.source import is_part, seed_folders
+from twoviews.report.source import seed_folders
+from twoviews.report.stage_files import is_part
 from twoviews.trainers.settings_file import load_settings
 
 OUTPUT = Path("output")

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from twoviews.files import read_json
-from twoviews.report.source import STAGE_NAMES, STAGES, Run
+from twoviews.report.source import Run
+from twoviews.report.stage_files import STAGE_NAMES, STAGES
 from twoviews.report.tables import Table, plain
 from twoviews.report.words import count, dig, duration, items, joined, number
 
