@@ -45,7 +45,7 @@ def require_one_process(settings: StudyCommand, engine: Engine) -> None:
     """
     if settings.jobs > 1 and engine.world_size > 1:
         refusal = SettingsError(
-            f"--jobs {settings.jobs} with {engine.world_size} processes for each training: leave --jobs out, or torchrun."
+            f"--jobs {settings.jobs} with {engine.world_size} processes for each training: leave one of them out."
         )
         refusal.of_all = True
         raise refusal
