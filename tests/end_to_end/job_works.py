@@ -34,6 +34,15 @@ def writes(connection: Connection, values: dict[str, Any], root: Path) -> None:
     _each(connection, do)
 
 
+def one_loads_for_ever(connection: Connection, values: dict[str, Any], root: Path) -> None:
+    """One of two works; the other never says that it could."""
+    try:
+        (root / "works").mkdir()
+    except FileExistsError:
+        time.sleep(600)
+    writes(connection, values, root)
+
+
 def fails_at_the_first_test(connection: Connection, values: dict[str, Any], root: Path) -> None:
     """As a worker whose loss is not finite."""
 

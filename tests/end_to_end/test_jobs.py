@@ -15,7 +15,7 @@ from forked import Forked
 from real_commands import FAST, STAGES, environment, twoviews
 from test_interrupted import same_study, wait_for_rows
 
-from twoviews.errors import NumbersError, ResourceError, Stopped, TwoviewsError
+from twoviews.errors import NumbersError, ResourceError, SettingsError, Stopped, TwoviewsError
 from twoviews.settings import StudyCommand
 from twoviews.stages import jobs
 from twoviews.stages.parts import Part, next_part
@@ -69,6 +69,17 @@ def test_every_part_is_done_once_with_its_share_of_the_processors(
     assert all(own == [threads, threads] for *own, _ in found.values())
     for name in "abc":
         assert max(found[f"{name}/{stage}"][2] for stage in ("supervised", "finetune")) < found[f"{name}/test"][2]
+
+
+def test_a_process_that_still_loads_when_nothing_is_left_is_no_failure(run: Run) -> None:
+    assert set(run(job_works.one_loads_for_ever, "a")) == {"a/supervised", "a/finetune", "a/test"}
+
+
+def test_torchrun_and_jobs_are_not_both_taken() -> None:
+    engine: Any = SimpleNamespace(world_size=2)
+    with pytest.raises(SettingsError, match="--jobs 3 with 2 processes"):
+        jobs.require_one_process(StudyCommand(jobs=3), engine)
+    jobs.require_one_process(StudyCommand(), engine)
 
 
 @pytest.mark.parametrize(

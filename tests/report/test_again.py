@@ -162,6 +162,14 @@ def test_times_so_far_of_a_study_that_stopped(tmp_path):
     assert "seconds.json can't be read" in run.problems[0]
 
 
+def test_times_that_overlap_are_said_to(tmp_path):
+    (tmp_path / "seconds.json").write_text(json.dumps({"supervised": 10.0}))
+    run_of(tmp_path, {"seed": 0, "jobs": 1})
+    assert "at once" not in times(load(tmp_path)).caption
+    run_of(tmp_path, {"seed": 0, "jobs": 4})
+    assert "Up to 4 trainings ran at once (--jobs)" in times(load(tmp_path)).caption
+
+
 def test_versions_and_machine_of_later_starts_are_said_where_they_differ(tmp_path):
     def start(torch, threads, when):
         return {"torch": torch, "machine": {"threads": threads, "memory_gb": 16, "gpu": None}, "started": when}

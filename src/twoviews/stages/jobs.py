@@ -81,9 +81,13 @@ class _Job:
         self._send((str(part.folder), part.stages))
 
     def end(self) -> None:
-        """Tell it to end: at once where it has nothing to do, else once its state is saved."""
-        if not self.is_told_to_end:
-            self.is_told_to_end = True
+        """Have it end: at once where it has nothing to do, else once its state is saved."""
+        if self.is_told_to_end:
+            return
+        self.is_told_to_end = True
+        if self.part is None and not self.is_idle:
+            self.process.kill()  # it would hear of it only when it has loaded everything
+        else:
             self._send(None)
 
     def _send(self, order: Any) -> None:
@@ -185,7 +189,7 @@ class Jobs:
         job.connection.close()
         self._jobs.remove(job)
         code = job.process.exitcode or 0
-        if code != 0 and self._failure is None:
+        if code != 0 and not job.is_told_to_end and self._failure is None:
             how = (
                 f"was killed (signal {-code}), probably for lack of memory" if code < 0 else f"ended (exit code {code})"
             )
