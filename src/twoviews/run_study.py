@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
     say_counts(seeds[0].splits)
     plan = layout(settings, seeds, run.path)
     settings = fitted(settings, plan, run)
-    sweep = Sweep(settings, replace(plan.mains[0], folder=run.path))
+    sweep = Sweep.of(settings, plan, run.path)
     train = _one_by_one if settings.jobs == 1 else _at_once
     settings = train(settings, plan, sweep, run, is_first)
     if is_first:
@@ -83,7 +82,7 @@ def _one_by_one(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFold
 
 
 def _at_once(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder, is_first: bool) -> StudyCommand:
-    """Pretraining and sweeps in this process, everything else in ``--jobs`` others; returns as ``_one_by_one``."""
+    """Pretraining in this process, everything else in ``--jobs`` others; returns as ``_one_by_one``."""
     settings = _tuned("supervised", sweep, settings, run, is_first)
     for one in plan.all:
         _timed([(name, work) for name, work in first_stages(settings, one) if name == PRETRAINING], one, run, is_first)
@@ -114,8 +113,11 @@ def _tuned(kind: Kind, sweep: Sweep, settings: StudyCommand, run: RunFolder, is_
     """The settings with the recipe that the sweep of this kind chooses; as they are without ``--tune``."""
     if not settings.tune:
         return settings
+    at_once = settings.jobs > 1
     with _clock(f"tune/{kind}", run, is_first):
-        return sweep.tuned(kind, settings)
+        if at_once:
+            Jobs(sweep.trials(kind), sweep.settings, run.path, sweep.one.shared.engine).run()
+        return sweep.tuned(kind, settings, were_run=at_once)
 
 
 def _timed(stages: list[tuple[str, Work]], one: Comparison, run: RunFolder, is_first: bool) -> None:

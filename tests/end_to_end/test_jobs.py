@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -111,6 +112,21 @@ def test_what_is_missing_of_a_study_is_done_at_once_and_is_the_same(study: Path,
     same_study(study, found)
     assert "supervised epoch 3/3" in done.stdout
     assert "finetune: done in" in done.stdout
+
+
+@pytest.mark.slow
+def test_trials_at_once_choose_as_one_by_one(photos: Path, tmp_path: Path) -> None:
+    found = []
+    for count in ("1", "2"):
+        words = [*FAST, *STAGES, "--tune", "3", "--seeds", "2", "--jobs", count, "--out", tmp_path / count]
+        done = twoviews("study", photos, *words, cwd=tmp_path, light=True)
+        assert done.returncode == 0, done.stderr
+        assert "already complete" not in done.stdout
+        results = json.loads((tmp_path / count / "results.json").read_text())
+        found.append({key: value for key, value in results.items() if key not in ("speed", "seconds")})
+    assert found[0]["tuning"]["trials"] == 3
+    assert found[0] == found[1]
+    assert "tune/finetune-2: finetune" in done.stdout
 
 
 @pytest.mark.slow

@@ -244,6 +244,43 @@ def test_what_a_sweep_chose_does_not_change_what_the_other_tries(
     assert plan.supervised == recipes("supervised", settings)[2]
 
 
+def test_trials_that_were_run_elsewhere_are_read_as_if_run_here(
+    swept: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = a_study()
+    assert Sweep(settings, swept).trials("supervised") == []
+    sweep = Sweep(settings, a_comparison(tmp_path, settings))
+    trials = sweep.trials("supervised")
+    assert [part.stages for part in trials] == [("tune/supervised-0",), ("tune/supervised-1",)]
+    assert sum(part.passes["supervised"] for part in trials) == trial_epochs(settings, swept.shared)["supervised"]
+    assert trials[1].place(tmp_path) == "tune/supervised-1: "
+    for part in reversed(trials):
+        sweep.run_one(*part.stages)
+    monkeypatch.setattr("twoviews.stages.tune.run_trial", None)
+    plan = sweep.tuned("supervised", settings, were_run=True)
+    found = record(swept.folder)
+    assert plan.supervised == recipes("supervised", settings)[found["supervised"]["chosen_trial"]]
+    assert record(tmp_path) == {key: value for key, value in found.items() if key != "finetune"}
+
+
+def test_the_recipe_is_the_first_trial_at_once_and_the_longest_the_next(swept: Comparison, tmp_path: Path) -> None:
+    settings = a_study(tune=6, supervised={**SMALL, "epochs": 9})
+    tried = recipes("supervised", settings)
+    trials = Sweep(settings, replace(swept, folder=tmp_path)).trials("supervised")
+    order = [int(part.stages[0].rpartition("-")[2]) for part in trials]
+    assert sorted(order) == list(range(6))
+    epochs = [tried[number].epochs for number in order]
+    assert order[0] == 0
+    assert epochs[1:] == sorted(epochs[1:], reverse=True)
+
+
+def test_a_trial_that_failed_elsewhere_is_out_here_too(swept: Comparison, tmp_path: Path) -> None:
+    (tmp_path / "tune/supervised-1/fold-0").mkdir(parents=True)
+    (tmp_path / "tune/supervised-1/fold-0/failure.json").write_text("{}")
+    one = replace(swept, folder=tmp_path)
+    assert tune_trial.trial_scores("supervised", 1, parts_of(swept.shared, seed=0), one) is None
+
+
 def test_with_enough_validation_images_each_trial_is_trained_once_on_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,7 +131,14 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 class Jobs:
     """The processes of a study, and the parts that are left."""
 
-    def __init__(self, parts: Sequence[Part], settings: StudyCommand, root: Path, engine: Engine, spent: Spent) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        settings: StudyCommand,
+        root: Path,
+        engine: Engine,
+        spent: Spent = lambda stage, seconds, done: None,
+    ) -> None:
         self._waiting = list(parts)
         self._root, self._spent = root, spent
         self._failure: TwoviewsError | None = None
@@ -177,7 +184,7 @@ class Jobs:
         if kind == IDLE:
             job.part, job.is_idle = None, True
         elif kind == SAID and job.part is not None:
-            say(f"{self._name(job.part)}{what[0]}")
+            say(f"{job.part.place(self._root)}{what[0]}")
         elif kind == SPENT and job.part is not None:
             stage, seconds, done = what
             self._spent((job.part.folder / stage).relative_to(self._root).as_posix(), seconds, done)
@@ -206,10 +213,6 @@ class Jobs:
         for job in self._jobs:
             if self._failure is not None or (job.part is None and not self._waiting):
                 job.end()
-
-    def _name(self, part: Part) -> str:
-        below = part.folder.relative_to(self._root).as_posix()
-        return "" if below == "." else f"{below}: "
 
 
 def _error(kind: str, text: str, exit_code: int) -> TwoviewsError:

@@ -21,6 +21,8 @@ from twoviews.errors import Stopped, TwoviewsError
 from twoviews.settings import StudyCommand
 from twoviews.stages.comparison import Comparison, first_stages, pretrained_stages
 from twoviews.stages.study_layout import layout, prepare_seeds
+from twoviews.stages.tune import Sweep
+from twoviews.stages.tune_trial import FOLDER
 from twoviews.streams import Unbroken, unbroken_streams
 from twoviews.trainers.signals import StoppedAtOnce, stops_at_once
 
@@ -100,9 +102,14 @@ def work(connection: Connection, values: dict[str, Any], root: Path) -> None:
 def _work(worker: _Worker, settings: StudyCommand, root: Path) -> None:
     seeds = prepare_seeds(settings)
     seeds[0].data_written = True  # by the study's own process
-    comparisons = {str(one.folder): one for one in layout(settings, seeds, root).all}
+    plan = layout(settings, seeds, root)
+    comparisons = {str(one.folder): one for one in plan.all}
+    sweep = Sweep.of(settings, plan, root)
     for folder, stages in worker.orders():
-        _do(worker, settings, comparisons[folder], stages)
+        if stages[0].startswith(f"{FOLDER}/"):
+            sweep.run_one(stages[0])
+        else:
+            _do(worker, settings, comparisons[folder], stages)
 
 
 def _do(worker: _Worker, settings: StudyCommand, one: Comparison, stages: Sequence[str]) -> None:

@@ -30,10 +30,20 @@ class Part:
     passes: dict[str, float]
     is_last: bool = False
 
+    def place(self, root: Path) -> str:
+        """What a line about it begins with: its comparison's folder in the study's, or that of a trial."""
+        trial = [stage for stage in self.stages if "/" in stage]
+        names = [name for name in (self.folder.relative_to(root).as_posix(), *trial) if name != "."]
+        return f"{'/'.join(names)}: " if names else ""
+
 
 def parts_of(settings: StudyCommand, plan: Layout) -> list[Part]:
-    """All parts of a study that has pretrained, the longest first: what takes long should not begin last."""
-    parts = [part for one in plan.all for part in _parts(settings, one)]
+    """All parts of a study that has pretrained, the longest first."""
+    return longest_first([part for one in plan.all for part in _parts(settings, one)])
+
+
+def longest_first(parts: list[Part]) -> list[Part]:
+    """The parts in an order in which none of those that take long begins when all others are done."""
     return sorted(parts, key=lambda part: (part.is_last, -sum(part.passes.values())))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from twoviews.files import read_record, write_json
@@ -83,7 +84,9 @@ def _labelled_seconds(settings: StudyCommand, plan: Layout, epochs: dict[str, in
     parts = [sum(passes * each[stage] for stage, passes in part.passes.items()) for part in parts_of(now, plan)]
     # Where parts are trained at once, the longest takes its time all the same.
     seconds = max(sum(parts) / at_full_speed(settings, shared.engine), *parts)
-    return seconds + sum(count * each[kind] for kind, count in trial_epochs(now, shared).items())
+    trials = sum(count * each[kind] for kind, count in trial_epochs(now, shared).items())
+    rounds = math.ceil(settings.tune / at_full_speed(settings, shared.engine))
+    return seconds + trials * rounds / max(settings.tune, 1)
 
 
 def _apply(settings: StudyCommand, epochs: dict[str, int]) -> StudyCommand:

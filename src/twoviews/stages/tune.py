@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from twoviews.files import read_record, write_json
 from twoviews.settings import StudyCommand
 from twoviews.stages.comparison import Comparison, with_share
+from twoviews.stages.parts import Part, longest_first
 from twoviews.stages.setup import Shared
+from twoviews.stages.study_layout import Layout
 from twoviews.stages.tune_choice import Scores, choose, rule
 from twoviews.stages.tune_space import KINDS, NAMES, Kind, recipes, searched
-from twoviews.stages.tune_trial import FOLDER, TrialPart, parts_of, run_trial
+from twoviews.stages.tune_trial import FOLDER, TrialPart, parts_of, run_trial, trial_name, trial_scores
 from twoviews.trainers.progress import say
 
 
@@ -36,10 +38,35 @@ class Sweep:
     settings: StudyCommand
     one: Comparison
 
-    def tuned(self, kind: Kind, plan: StudyCommand) -> StudyCommand:
+    @classmethod
+    def of(cls, settings: StudyCommand, plan: Layout, root: Path) -> Sweep:
+        """The sweep of the study in ``root``: for its first seed with all labels."""
+        return cls(settings, replace(plan.mains[0], folder=root))
+
+    def trials(self, kind: Kind) -> list[Part]:
+        """The trials of this kind as parts that can be run at once, the recipe as it is first; none once it is done."""
+        tried = recipes(kind, self.settings)
+        if _holds(self.results() or {}, kind, tried):
+            return []
+        parts, images = self._parts(), len(self.one.shared.splits.train)
+        passes = [_images_seen([recipe], parts) / images for recipe in tried]
+        first, *others = [
+            Part(self.one.folder, (trial_name(kind, number),), {kind: count}) for number, count in enumerate(passes)
+        ]
+        return [first, *longest_first(others)]
+
+    def run_one(self, name: str) -> None:
+        """Run the trial of this name, as ``trials`` has it."""
+        for kind in KINDS:
+            for number, recipe in enumerate(recipes(kind, self.settings)):
+                if trial_name(kind, number) == name:
+                    run_trial(kind, number, recipe, self._parts(), self.settings, self.one)
+
+    def tuned(self, kind: Kind, plan: StudyCommand, *, were_run: bool = False) -> StudyCommand:
         """The plan with the recipe of this kind that its sweep chooses, once what is left of the sweep is run.
 
-        Without ``--tune`` the plan as it is. The choice for ``finetune`` needs a finished pretraining.
+        Without ``--tune`` the plan as it is. The choice for ``finetune`` needs a finished pretraining. ``were_run``:
+        all trials were, elsewhere.
 
         Raises:
             NumbersError: the recipe itself gives a loss that is not finite; any other trial that does is out.
@@ -51,7 +78,7 @@ class Sweep:
         # The first process reads and decides, the others follow.
         known: dict[str, Any] = json.loads(engine.share(json.dumps(self.results() or {}) if engine.is_first else ""))
         if not _holds(known, kind, tried):
-            found = self._run(kind, tried)
+            found = self._run(kind, tried, were_run)
             known = json.loads(engine.share(json.dumps({**known, **found})))
             if engine.is_first:
                 write_json(self._file, known)
@@ -71,14 +98,20 @@ class Sweep:
     def _file(self) -> Path:
         return self.one.folder / FOLDER / "results.json"
 
-    def _run(self, kind: Kind, tried: Sequence[Any]) -> dict[str, Any]:
+    def _parts(self) -> list[TrialPart]:
+        return parts_of(self.one.shared, self.settings.seed)
+
+    def _run(self, kind: Kind, tried: Sequence[Any], were_run: bool) -> dict[str, Any]:
         """Run every trial; the first process gets the record of them."""
         is_first = self.one.shared.engine.is_first
-        parts = parts_of(self.one.shared, self.settings.seed)
+        parts = self._parts()
         _announce(kind, tried, parts)
         scores: list[Scores | None] = []
         for number, recipe in enumerate(tried):
-            scores.append(run_trial(kind, number, recipe, parts, self.settings, self.one))
+            if were_run:
+                scores.append(trial_scores(kind, number, parts, self.one))
+            else:
+                scores.append(run_trial(kind, number, recipe, parts, self.settings, self.one))
             if is_first:
                 say(f"tune: {_told(kind, number, tried, scores)}")
         return _record(kind, tried, parts, scores) if is_first else {}

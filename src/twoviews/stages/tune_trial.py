@@ -99,12 +99,10 @@ def run_trial(
         NumbersError: trial 0 gives a loss that is not finite.
     """
     engine = one.shared.engine
-    found = []
     for part in parts:
-        name = "/".join(filter(None, (FOLDER, f"{kind}-{number}", part.name)))
+        name = _name(kind, number, part)
         folder = one.folder / name
-        failed = (folder / FAILURE).exists() and not (folder / "results.json").exists()
-        if number and engine.any(engine.is_first and failed)[0]:
+        if number and engine.any(engine.is_first and _failed(folder))[0]:
             return _gave_up(folder, part)
         of_part = replace(one, shared=part.shared)
         values = with_share(recipe, part.share)
@@ -122,11 +120,35 @@ def run_trial(
                 f"--{kind}.base-lr ({recipe.base_lr:g}) or set --{kind}.clip-grad-norm, and begin anew with --new."
             ) from error
         if engine.is_first:
-            found.append(_scores(folder, part))
+            _scores(folder, part)
             _tidy(folder)
-    if not found:
-        return None
+    return trial_scores(kind, number, parts, one) if engine.is_first else None
+
+
+def trial_scores(kind: Kind, number: int, parts: Sequence[TrialPart], one: Comparison) -> Scores | None:
+    """The score of a trial that was run; None where it failed. Arguments are those of ``run_trial``."""
+    found = []
+    for part in parts:
+        folder = one.folder / _name(kind, number, part)
+        if _failed(folder):
+            return None
+        found.append(_scores(folder, part))
     return Scores(np.concatenate([s.correct for s in found]), np.concatenate([s.loss for s in found]))
+
+
+def _name(kind: Kind, number: int, part: TrialPart) -> str:
+    """The folder of one of a trial's trainings, in the study's."""
+    return "/".join(filter(None, (trial_name(kind, number), part.name)))
+
+
+def trial_name(kind: Kind, number: int) -> str:
+    """A trial's folder in the study's."""
+    return f"{FOLDER}/{kind}-{number}"
+
+
+def _failed(folder: Path) -> bool:
+    """Whether a training met a loss that is not finite."""
+    return (folder / FAILURE).exists() and not (folder / "results.json").exists()
 
 
 def _gave_up(folder: Path, part: TrialPart) -> Scores | None:
