@@ -66,7 +66,8 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
         epochs["pretrain"] = max(1, min(epochs["pretrain"], int(rest / unlabeled)))
     total = _labelled_seconds(settings, plan, epochs, measured) + unlabeled * epochs["pretrain"]
     limit = "" if settings.minutes is None else f", fitted to {settings.minutes:g} minutes"
-    times = f"{len(plan.all)} times: " if len(plan.all) > 1 else ""
+    at_once = f", up to {settings.jobs} at once" if settings.jobs > 1 else ""
+    times = f"{len(plan.all)} times{at_once}: " if len(plan.all) > 1 else ""
     say(
         f"study: about {duration(total)} for the training alone{limit}: {times}{epochs['supervised']} epochs of "
         f"the baseline, {epochs['pretrain']} of SimCLR, {epochs['finetune']} of fine-tuning"
