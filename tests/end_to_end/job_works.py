@@ -70,3 +70,21 @@ def asks_its_parent_to_stop(connection: Connection, values: dict[str, Any], root
         raise SystemExit(0)
 
     _each(connection, do)
+
+
+def is_told_to_stop_with_its_parent(connection: Connection, values: dict[str, Any], root: Path) -> None:
+    """As a worker that still loads when a scheduler sends SIGTERM to all processes: it ends at once."""
+    os.kill(os.getppid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def can_not_save_when_stopped(connection: Connection, values: dict[str, Any], root: Path) -> None:
+    """As a training under way when Ctrl-C comes, whose disk is full."""
+
+    def do(order: Order) -> None:
+        os.kill(os.getppid(), signal.SIGTERM)
+        assert connection.recv() is None
+        connection.send(("failed", "ResourceError", "Could not write", 6))
+        raise SystemExit(0)
+
+    _each(connection, do)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
@@ -86,9 +87,11 @@ def test_torchrun_and_jobs_are_not_both_taken() -> None:
 @pytest.mark.parametrize(
     ("work", "kind", "said", "code"),
     [
-        (job_works.fails_at_the_first_test, NumbersError, "^loss is not finite$", 5),
+        (job_works.fails_at_the_first_test, NumbersError, "^[ab]: loss is not finite$", 5),
         (job_works.is_killed, ResourceError, r"killed \(signal 9\).*same command goes on", 6),
         (job_works.asks_its_parent_to_stop, Stopped, "^study: stopped.*same command goes on", 143),
+        (job_works.is_told_to_stop_with_its_parent, Stopped, "^study: stopped.*same command goes on", 143),
+        (job_works.can_not_save_when_stopped, ResourceError, "^[ab]: Could not write$", 6),
     ],
 )
 def test_what_ends_one_process_ends_the_study_in_order(
@@ -97,7 +100,23 @@ def test_what_ends_one_process_ends_the_study_in_order(
     with pytest.raises(kind, match=said) as caught:
         run(work, "a", "b")
     assert caught.value.exit_code == code
-    assert (tmp_path / "saved").exists() == (kind is Stopped)
+    assert (tmp_path / "saved").exists() == (work is job_works.asks_its_parent_to_stop)
+
+
+def test_where_a_process_can_not_be_started_those_before_it_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Any] = []
+
+    class Job(jobs._Job):
+        def __init__(self, number: int, *rest: Any, **named: Any) -> None:
+            if number:
+                raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+            super().__init__(number, *rest, **named)
+            begun.append(self.process)
+
+    monkeypatch.setattr(jobs, "_Job", Job)
+    with pytest.raises(ResourceError, match=r"process 2 of --jobs 2 .*temporarily unavailable.*fewer --jobs"):
+        run(job_works.writes, "a")
+    assert [process.is_alive() for process in begun] == [False]
 
 
 def test_what_is_missing_of_a_study_is_done_at_once_and_is_the_same(study: Path, photos: Path, tmp_path: Path) -> None:
@@ -140,7 +159,7 @@ def test_stopped_among_its_parts_it_goes_on_and_ends_as_one_of_one_process(
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
     said = process.said()
-    assert "study: stopped, and each part under way has saved its state" in said[1]
+    assert "study: stopped; the same command goes on from what each part has saved" in said[1]
     assert "Traceback" not in said[1]
     assert not (found / "test").exists()
     done = twoviews(*words, cwd=tmp_path, light=True)

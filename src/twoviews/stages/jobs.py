@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ Spent = Callable[[str, float, bool], None]
 """Told of each stage: its folder below the study's, the seconds, and whether it is done."""
 
 _LOOK_SECONDS = 0.5  # how long a stop request waits to be seen
+_SIGKILL = 9  # which Windows has no name for
 # Libraries that count processors by themselves read these when they are loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _GPUS = "CUDA_VISIBLE_DEVICES"
@@ -144,8 +146,9 @@ class Jobs:
         self._failure: TwoviewsError | None = None
         if engine.device.type == "cuda":
             torch.cuda.empty_cache()  # what pretraining has left, for the others
-        count = min(settings.jobs, len(parts))
-        self._jobs = [_Job(number, settings, root, engine) for number in range(count)]
+        self._jobs: list[_Job] = []
+        self._begin = partial(_Job, settings=settings, root=root, engine=engine)
+        self._count = min(settings.jobs, len(parts))
 
     def run(self) -> None:
         """Until all parts are done.
@@ -156,11 +159,12 @@ class Jobs:
         """
         with StopRequests() as asked:
             try:
+                self._start()
                 while self._jobs:
-                    self._hear()
-                    if asked.exit_code is not None and self._failure is None:
-                        text = "study: stopped, and each part under way has saved its state; the same command goes on."
-                        self._failure = Stopped(text, asked.exit_code)
+                    ready = wait([job.connection for job in self._jobs], timeout=_LOOK_SECONDS)
+                    for job in [job for job in self._jobs if job.connection in ready]:
+                        self._hear(job, asked)
+                    self._look(asked)
                     if self._failure is not None:
                         self._waiting.clear()
                     self._hand_out()
@@ -171,14 +175,37 @@ class Jobs:
             if self._failure is not None:
                 raise self._failure
 
-    def _hear(self) -> None:
-        by_connection: dict[Any, _Job] = {job.connection: job for job in self._jobs}
-        for ready in wait(list(by_connection), timeout=_LOOK_SECONDS):
-            job = by_connection[ready]
+    def _start(self) -> None:
+        while len(self._jobs) < self._count:
             try:
-                self._take(job, *job.connection.recv())
-            except (EOFError, OSError):
-                self._ended(job)
+                self._jobs.append(self._begin(len(self._jobs)))
+            except OSError as error:
+                raise ResourceError(
+                    f"process {len(self._jobs) + 1} of --jobs {self._count} can't be started "
+                    f"({error.strerror or error}): use fewer --jobs."
+                ) from error
+
+    def _fail(self, error: TwoviewsError) -> None:
+        """Keep why the study ends: the first reason, but that a part failed rather than that all were stopped."""
+        if self._failure is None or (isinstance(self._failure, Stopped) and not isinstance(error, Stopped)):
+            self._failure = error
+
+    def _look(self, asked: StopRequests) -> None:
+        if asked.exit_code is not None:
+            text = "study: stopped; the same command goes on from what each part has saved."
+            self._fail(Stopped(text, asked.exit_code))
+
+    def _hear(self, job: _Job, asked: StopRequests) -> None:
+        try:
+            message = job.connection.recv()
+        except (EOFError, OSError):
+            message = None
+            job.process.join()
+        self._look(asked)  # first: a signal that went to all processes is why this one ends
+        if message is None:
+            self._ended(job)
+        else:
+            self._take(job, *message)
 
     def _take(self, job: _Job, kind: str, *what: Any) -> None:
         if kind == IDLE:
@@ -188,21 +215,21 @@ class Jobs:
         elif kind == SPENT and job.part is not None:
             stage, seconds, done = what
             self._spent((job.part.folder / stage).relative_to(self._root).as_posix(), seconds, done)
-        elif kind == FAILED and self._failure is None:
-            self._failure = _error(*what)
+        elif kind == FAILED:
+            self._fail(_error(*what, place=job.part.place(self._root) if job.part else ""))
 
     def _ended(self, job: _Job) -> None:
-        job.process.join()
         job.connection.close()
         self._jobs.remove(job)
-        code = job.process.exitcode or 0
-        if code != 0 and not job.is_told_to_end and self._failure is None:
-            how = (
-                f"was killed (signal {-code}), probably for lack of memory" if code < 0 else f"ended (exit code {code})"
-            )
-            self._failure = ResourceError(
-                f"a process of --jobs {how}; what is done is kept, and the same command goes on from it. Fewer --jobs "
-                "need less memory."
+        if not job.is_told_to_end and self._failure is None:
+            code = job.process.exitcode or 0
+            how = f"was killed (signal {-code})" if code < 0 else f"ended (exit code {code})"
+            likely = ", probably for lack of memory" if code == -_SIGKILL else ""
+            self._fail(
+                ResourceError(
+                    f"a process of --jobs {how}{likely}; what is done is kept, and the same command goes on from it. "
+                    "Fewer --jobs need less memory."
+                )
             )
 
     def _hand_out(self) -> None:
@@ -215,9 +242,9 @@ class Jobs:
                 job.end()
 
 
-def _error(kind: str, text: str, exit_code: int) -> TwoviewsError:
-    """An error of another process, here."""
+def _error(kind: str, text: str, exit_code: int, place: str) -> TwoviewsError:
+    """An error of another process, here, with the part that it is about."""
     if kind == Stopped.__name__:
-        return Stopped(text, exit_code)
-    found: TwoviewsError = getattr(errors, kind, TwoviewsError)(text)
+        return Stopped(f"{place}{text}", exit_code)
+    found: TwoviewsError = getattr(errors, kind, TwoviewsError)(f"{place}{text}")
     return found
