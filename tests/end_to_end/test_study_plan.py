@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from twoviews.settings import StudyCommand
-from twoviews.stages import study_plan
+from twoviews.stages import job_shares, study_plan
 from twoviews.stages.comparison import Comparison
 from twoviews.stages.setup import Shared, load_splits
 from twoviews.stages.study_layout import Layout
@@ -30,6 +30,7 @@ def timed(task: Any, part: Any, engine: Engine) -> float:
 @pytest.fixture
 def planned(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(study_plan, "seconds_per_epoch", timed)
+    monkeypatch.setattr(job_shares, "usable_cpus", lambda: 4)
 
     def plan(capsys: pytest.CaptureFixture[str], **changes: Any) -> tuple[StudyCommand, float]:
         """The settings as planned, and the seconds that are announced."""
@@ -57,7 +58,9 @@ def planned(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
         ({"sgd_probe": True}, 400 + 1.5 * 4 * (8 + 8 + 2)),
         ({"with_imagenet": True}, 400 + 4 * (1.5 * 8 + 2.5 * 8)),
         ({"jobs": 2}, 400 + 1.5 * 4 * (8 + 8) / 2),
-        ({"jobs": 9}, 400 + 4 * 8),  # as long as the longest of them
+        ({"jobs": 4}, 400 + 4 * 8),  # as long as the longest of them
+        ({"jobs": 4, "threads": 2}, 400 + 1.5 * 4 * (8 + 8) / 2),  # more threads than processors, which 2 parts fill
+        ({"jobs": 4, "threads": 9}, 400 + 1.5 * 4 * (8 + 8)),
     ],
 )
 def test_every_training_is_in_the_estimate_at_its_own_speed(

@@ -7,7 +7,6 @@ changes none of its bits, and a part that was stopped goes on from its checkpoin
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from twoviews import errors
 from twoviews.errors import ResourceError, SettingsError, Stopped, TwoviewsError
 from twoviews.processes import without_main
 from twoviews.settings import StudyCommand
+from twoviews.stages.job_shares import environment_of, share_of
 from twoviews.stages.part_worker import FAILED, IDLE, SAID, SPENT, work
 from twoviews.stages.parts import Part, next_part
 from twoviews.trainers.engine import Engine
@@ -34,9 +34,6 @@ Spent = Callable[[str, float, bool], None]
 
 _LOOK_SECONDS = 0.5  # how long a stop request waits to be seen
 _SIGKILL = 9  # which Windows has no name for
-# Libraries that count processors by themselves read these when they are loaded.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 def require_one_process(settings: StudyCommand, engine: Engine) -> None:
@@ -53,16 +50,6 @@ def require_one_process(settings: StudyCommand, engine: Engine) -> None:
         raise refusal
 
 
-def threads_of_part(settings: StudyCommand, engine: Engine) -> int:
-    """CPU threads of one part: as asked for, or its share."""
-    return settings.threads or max(1, engine.threads // settings.jobs)
-
-
-def at_full_speed(settings: StudyCommand, engine: Engine) -> int:
-    """How many parts at once take as long as one: on GPUs those that have one each."""
-    return min(settings.jobs, torch.cuda.device_count()) if engine.device.type == "cuda" else settings.jobs
-
-
 class _Job:
     """One process and what it does."""
 
@@ -70,11 +57,11 @@ class _Job:
         self.part: Part | None = None
         self.is_idle = False  # while it loads the data it can't be given anything
         self.is_told_to_end = False
-        own = settings.model_copy(update={"jobs": 1, "threads": threads_of_part(settings, engine)})
+        own = settings.model_copy(update={"jobs": 1, **share_of(settings, engine)})
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=work, args=(theirs, own.model_dump(mode="json"), root))
-        with without_main(), _environment(number, own.threads, engine), _deaf_to_ctrl_c():
+        with without_main(), environment_of(number, own.threads, engine), _deaf_to_ctrl_c():
             self.process.start()
         theirs.close()
 
@@ -95,26 +82,6 @@ class _Job:
     def _send(self, order: Any) -> None:
         with suppress(OSError):  # it died, which the end of its connection says
             self.connection.send(order)
-
-
-@contextmanager
-def _environment(number: int, threads: int | None, engine: Engine) -> Iterator[None]:
-    """What the process of this number finds in its environment when it starts."""
-    changed = dict.fromkeys(_THREADS, str(threads))
-    if engine.device.type == "cuda":
-        known = os.environ.get(_GPUS)
-        gpus = known.split(",") if known else [str(i) for i in range(torch.cuda.device_count())]
-        changed[_GPUS] = gpus[number % len(gpus)]
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextmanager
@@ -216,7 +183,9 @@ class Jobs:
             stage, seconds, done = what
             self._spent((job.part.folder / stage).relative_to(self._root).as_posix(), seconds, done)
         elif kind == FAILED:
-            self._fail(_error(*what, place=job.part.place(self._root) if job.part else ""))
+            name, text, exit_code = what
+            place = job.part.place(self._root) if job.part else ""
+            self._fail(_error(name, f"{place}{text}", exit_code))
 
     def _ended(self, job: _Job) -> None:
         job.connection.close()
@@ -242,9 +211,9 @@ class Jobs:
                 job.end()
 
 
-def _error(kind: str, text: str, exit_code: int, place: str) -> TwoviewsError:
-    """An error of another process, here, with the part that it is about."""
-    if kind == Stopped.__name__:
-        return Stopped(f"{place}{text}", exit_code)
-    found: TwoviewsError = getattr(errors, kind, TwoviewsError)(f"{place}{text}")
+def _error(name: str, text: str, exit_code: int) -> TwoviewsError:
+    """An error of another process, here."""
+    if name == Stopped.__name__:
+        return Stopped(text, exit_code)
+    found: TwoviewsError = getattr(errors, name, TwoviewsError)(text)
     return found

@@ -10,7 +10,7 @@ from twoviews.model.resnet50 import Classifier, freeze
 from twoviews.settings import ClassifierSettings, FinetuneSettings, StudyCommand
 from twoviews.stages.backbones import new_backbone
 from twoviews.stages.comparison import sgd_probe
-from twoviews.stages.jobs import at_full_speed, threads_of_part
+from twoviews.stages.job_shares import at_full_speed, threads_of_part
 from twoviews.stages.parts import parts_of
 from twoviews.stages.plan import PLAN_ADVICE, with_epochs
 from twoviews.stages.setup import Shared
