@@ -17,10 +17,12 @@ from forked import Forked
 from real_commands import FAST, STAGES, environment, twoviews
 from test_interrupted import same_study, wait_for_rows
 
-from twoviews.errors import NumbersError, ResourceError, SettingsError, Stopped, TwoviewsError
+from twoviews.errors import CheckpointError, NumbersError, ResourceError, SettingsError, Stopped, TwoviewsError
 from twoviews.settings import StudyCommand
-from twoviews.stages import jobs
+from twoviews.stages import jobs, part_worker
 from twoviews.stages.parts import Part, next_part
+from twoviews.stages.setup import load_splits
+from twoviews.trainers.resume import DATA_INDEX, keep_fingerprint
 
 
 def parts(root: Path, *names: str) -> list[Part]:
@@ -75,6 +77,17 @@ def test_every_part_is_done_once_with_its_share_of_the_processors(
 
 def test_a_process_that_still_loads_when_nothing_is_left_is_no_failure(run: Run) -> None:
     assert set(run(job_works.one_loads_for_ever, "a")) == {"a/supervised", "a/finetune", "a/test"}
+
+
+def test_images_that_changed_since_the_study_began_are_refused(photos: Path, tmp_path: Path) -> None:
+    settings = StudyCommand(data=str(photos), image_size=32, device="cpu", backbone="resnet18_w16", seed=1)
+    worker: Any = SimpleNamespace(orders=list)
+    keep_fingerprint(tmp_path, load_splits(settings, seed=1).fingerprint)
+    part_worker._work(worker, settings, tmp_path)
+    (tmp_path / DATA_INDEX).unlink()
+    keep_fingerprint(tmp_path, load_splits(settings, seed=0).fingerprint)
+    with pytest.raises(CheckpointError, match="the images are not those that the run began with"):
+        part_worker._work(worker, settings, tmp_path)
 
 
 def test_torchrun_and_jobs_are_not_both_taken() -> None:

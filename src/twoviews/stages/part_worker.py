@@ -24,6 +24,7 @@ from twoviews.stages.study_layout import layout, prepare_seeds
 from twoviews.stages.tune import Sweep
 from twoviews.stages.tune_trial import FOLDER
 from twoviews.streams import Unbroken, unbroken_streams
+from twoviews.trainers.resume import require_same_images
 from twoviews.trainers.signals import StoppedAtOnce, stops_at_once
 
 # What goes back: IDLE, and with more behind it SAID (a line), SPENT (a stage, seconds, whether it is done) and
@@ -101,6 +102,8 @@ def work(connection: Connection, values: dict[str, Any], root: Path) -> None:
 
 def _work(worker: _Worker, settings: StudyCommand, root: Path) -> None:
     seeds = prepare_seeds(settings)
+    # Parts that begin have no record of their own yet, and the study's own process may have loaded them hours ago.
+    require_same_images(root, seeds[0].splits.fingerprint)
     seeds[0].data_written = True  # by the study's own process
     plan = layout(settings, seeds, root)
     comparisons = {str(one.folder): one for one in plan.all}

@@ -57,10 +57,25 @@ def require_same_run(
             f"{folder} holds a run with other settings ({shown}); use those, or start beside it with --new{fork}."
         )
     if others is not None:
-        raise CheckpointError(
-            f"{folder}: the images are not those that the run began with: {others}; put them back, or start beside "
-            "it with --new."
-        )
+        raise _changed_images(folder, others)
+
+
+def require_same_images(folder: Path, data: Fingerprint) -> None:
+    """Refuse images that are not those that the run in ``folder`` began with.
+
+    Raises:
+        CheckpointError: they are not, or the record of them is damaged.
+    """
+    others = _other_images(folder / DATA_INDEX, data)
+    if others is not None:
+        raise _changed_images(folder, others)
+
+
+def _changed_images(folder: Path, others: str) -> CheckpointError:
+    return CheckpointError(
+        f"{folder}: the images are not those that the run began with: {others}; put them back, or start beside "
+        "it with --new."
+    )
 
 
 def keep_fingerprint(folder: Path, data: Fingerprint | None) -> None:
