@@ -7,6 +7,8 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MOST_ON_WINDOWS = 61  # processes, that its way of waiting for several allows
+
 
 @contextmanager
 def without_main() -> Iterator[None]:

@@ -16,12 +16,11 @@ from twoviews.cpus import usable_cpus
 from twoviews.dataset.decode import Decoded, decode_batch
 from twoviews.dataset.scan import FoundFile
 from twoviews.errors import DataError, ResourceError
-from twoviews.processes import without_main
+from twoviews.processes import MOST_ON_WINDOWS, without_main
 
 _BATCH = 16
 # Below this many files, starting processes takes longer than decoding.
 MIN_FILES_FOR_PROCESSES = 256
-_MOST_ON_WINDOWS = 61  # processes, that its way of waiting for several allows
 
 
 def decode_all(
@@ -41,7 +40,7 @@ def decode_all(
     if workers is None:
         workers = usable_cpus() if len(files) >= MIN_FILES_FOR_PROCESSES else 1
     if sys.platform == "win32":
-        workers = min(workers, _MOST_ON_WINDOWS)
+        workers = min(workers, MOST_ON_WINDOWS)
     pool = _start(min(workers, len(batches))) if workers > 1 and len(batches) > 1 else None
     if pool is None:
         for batch in batches:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ import torch
 
 from twoviews import errors
 from twoviews.errors import ResourceError, SettingsError, Stopped, TwoviewsError
-from twoviews.processes import without_main
+from twoviews.processes import MOST_ON_WINDOWS, without_main
 from twoviews.settings import StudyCommand
 from twoviews.stages.job_shares import environment_of, share_of
 from twoviews.stages.part_worker import FAILED, IDLE, SAID, SPENT, work
@@ -94,7 +95,7 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)  # None: not set by Python
 
 
 class Jobs:
@@ -116,6 +117,8 @@ class Jobs:
         self._jobs: list[_Job] = []
         self._begin = partial(_Job, settings=settings, root=root, engine=engine)
         self._count = min(settings.jobs, len(parts))
+        if sys.platform == "win32":
+            self._count = min(self._count, MOST_ON_WINDOWS)
 
     def run(self) -> None:
         """Until all parts are done.

@@ -60,7 +60,7 @@ def require_same_run(
         raise _changed_images(folder, others)
 
 
-def require_same_images(folder: Path, data: Fingerprint) -> None:
+def require_same_images(folder: Path, data: Fingerprint | None) -> None:
     """Refuse images that are not those that the run in ``folder`` began with.
 
     Raises:
