@@ -202,7 +202,8 @@ def _point(first: Comparison, figures: dict[str, Any]) -> dict[str, Any]:
     """A point of the label curve, or a fold; ``first`` is its comparison with the first seed."""
     splits = first.shared.splits
     if "fold" in first.labels:
-        return curve_point(figures, splits.counts, fold=first.labels["fold"])
+        # Validation images outside a fold choose nothing, so they are no labels that it had.
+        return curve_point(figures, splits.counts, fold=first.labels["fold"], labels=splits.counts["train"])
     mean = round((len(splits.train) + len(splits.val)) / len(splits.class_names))
     return curve_point(figures, splits.counts, labels_per_class=first.labels.get("labels_per_class", mean))
 

@@ -164,7 +164,8 @@ def test_folds_train_whole_and_share_the_pretraining(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     study = tmp_path / "output/study-stl10"
     results = results_of(study)
-    assert [(fold["fold"], fold["train"]) for fold in results["folds"]] == [(0, 20), (1, 20)]
+    rows = [(fold["fold"], fold["train"], fold["labels"]) for fold in results["folds"]]
+    assert rows == [(0, 20, 20), (1, 20, 20)]  # validation images outside a fold are not its labels
     assert results["folds_summary"]["folds"] == 2
     for model in ("supervised", "finetuned", "linear_probe", "sgd_probe"):
         each = [fold["models"][model]["test_top1"] for fold in results["folds"]]

@@ -263,3 +263,36 @@ def test_the_differences_with_fewer_labels_are_said():
         " (+6.4 to +13.3)."
     )
     assert verdict(results(points=1.0, ci95=[-1.0, 3.0])).fewer == ""
+
+
+def on_folds(ci95, every, *, labels=1000):
+    found = results(*every, seeds=(0,))
+    found["data"]["counts"] |= {"train": 4500, "val": 500}
+    found["folds"] = [{"fold": i, "train": labels, "val": 400, "labels": labels + 400} for i in range(10)]
+    found["folds_summary"] = {"comparison": {"points": 2.287, "ci95": ci95}}
+    return found
+
+
+def test_folds_have_a_say_as_fewer_labels_do():
+    hurt = (-1.5, [-2.3, -0.6], 0.001)
+    answer = verdict(on_folds([1.5, 3.0], hurt))
+    assert answer.lead == "Pretraining helped with few labels in this run and hurt with all"
+    assert answer.sentence.startswith("with all 5,000 labels, ")
+    assert answer.fewer == "Over 10 folds of 1,000 labels the difference is +2.3 points (95% interval +1.5 to +3.0)."
+    assert verdict(on_folds([-0.1, 4.7], hurt)).lead == "Pretraining hurt in this run"
+    assert verdict(on_folds([1.5, 3.0], hurt, labels=5000)).fewer == ""
+
+
+def test_where_there_are_both_the_fewest_labels_open_and_folds_are_said():
+    found = on_folds([1.5, 3.0], (-1.5, [-2.3, -0.6], 0.001))
+    marks = {name: {"test_top1": 0.5} for name in ("supervised", "finetuned")}
+    found["label_curve"] = [
+        {"labels": 10 * n, "labels_per_class": n, "models": marks, "comparison": {"points": points, "ci95": ci95}}
+        for n, points, ci95 in ((10, 0.5, [-1.0, 2.0]), (500, -1.5, [-2.3, -0.6]))
+    ]
+    answer = verdict(found)
+    assert answer.lead == "Pretraining hurt in this run"
+    assert answer.fewer.endswith(
+        "(95% interval −1.0 to +2.0). Over 10 folds of 1,000 labels the difference is +2.3"
+        " points (95% interval +1.5 to +3.0)."
+    )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from twoviews.report.figure_files import Plotted
-from twoviews.report.labels.points import CURVE_MODELS, TABLE_MODELS, Mark, difference, mark
+from twoviews.report.labels.points import CURVE_MODELS, TABLE_MODELS, Mark, difference, folds_difference, mark
 from twoviews.report.pictures import Picture, embed
 from twoviews.report.source import Run
 from twoviews.report.style import HALF, INK, LOOKS, RULE, sheet, short, styled
@@ -65,7 +65,7 @@ def folds_of(results: Mapping[str, Any]) -> list[Fold]:
         if not set(CURVE_MODELS) & set(models):
             continue
         name = number(dig(row, "fold"))
-        labels = number(dig(row, "labels")) or number(dig(row, "train"))
+        labels = number(dig(row, "train")) or number(dig(row, "labels"))  # earlier results counted validation in
         found.append(Fold(f"{i if name is None else name:.0f}", labels, models, difference(row, models)[0]))
     return found
 
@@ -127,15 +127,10 @@ def folds_data(folds: Sequence[Fold]) -> Plotted:
     return Plotted(["fold", "labels", "model", "test_top1", "minus_supervised"], rows)
 
 
-def _difference(results: Mapping[str, Any]) -> Any:
-    found = dig(results, "folds_summary", "comparison")
-    return dig(found, "finetuned_minus_supervised") or found
-
-
 def comparison_says(results: Mapping[str, Any]) -> str:
     """The mean difference over the folds in a sentence; empty where there is none."""
     each = [fold.points for fold in folds_of(results) if fold.points is not None]
-    found = _difference(results)
+    found = folds_difference(results)
     points = number(dig(found, "points"))
     if points is None:
         points = float(np.mean(each)) if each else None
@@ -189,7 +184,7 @@ def _summary(results: Mapping[str, Any], folds: Sequence[Fold]) -> Table | None:
             ends = f"{100 * min(tops):.1f} – {100 * max(tops):.1f}"
             rows.append([model_name(name), with_deviation(row), percent_range(dig(row, "ci95")), ends])
     header = ["Model", "Mean ± std", "95% interval", "Lowest – highest"]
-    method = dig(_difference(results), "ci95_method")
+    method = dig(folds_difference(results), "ci95_method")
     return Table(header, rows, f"95% interval of the difference: {method}." if method else "") if rows else None
 
 

@@ -103,6 +103,7 @@ def template(name: str = "template.html.j2") -> Any:
 _PLACES = (
     ("by_labels", "labels", "Labels"),
     ("models", "models", "Models"),
+    ("folds", "folds", "Folds"),
     ("curves", "curves", "Training"),
     ("confusion", "confusion", "Mistakes"),
     ("calibration", "calibration", "Calibration"),

@@ -98,8 +98,8 @@ def curve_point(figures: dict[str, Any], counts: dict[str, int], **more: Any) ->
     keys = ("test_top1", "std", "ci95", "per_seed")
     shown = [model for model in TABLE_MODELS if model in figures["models"]]
     return {
-        **more,
         "labels": counts["train"] + counts["val"],
+        **more,
         "train": counts["train"],
         "val": counts["val"],
         "models": {model: {key: figures["models"][model][key] for key in keys} for model in shown},

@@ -81,6 +81,12 @@ def difference(row: Any, models: Mapping[str, Mark]) -> tuple[float | None, tupl
     return points, pair(dig(compared, "ci95"))
 
 
+def folds_difference(results: Mapping[str, Any]) -> Any:
+    """Fine-tuned minus baseline over the official folds, as results.json has it; None where there are none."""
+    found = dig(results, "folds_summary", "comparison")
+    return dig(found, "finetuned_minus_supervised") or found
+
+
 def label_points(results: Mapping[str, Any]) -> list[LabelPoint]:
     """The points that can be drawn, by rising number of labels; none unless there are two, for a curve."""
     found = []
