@@ -61,7 +61,7 @@ def test_the_walk_sees_the_package() -> None:
 
 
 def test_the_ground_stands_on_nothing() -> None:
-    grounds = ("settings", "errors", "files", "cpus", "listing", "processor", "spacing")
+    grounds = ("settings", "errors", "files", "cpus", "listing", "processes", "processor", "spacing")
     assert crossings(grounds, LAYERS) == []
     assert crossings(("settings",), ("errors", "files", "processor")) == []
     assert crossings(("errors",), grounds) == []

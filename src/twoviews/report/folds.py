@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from twoviews.report.figure_files import Plotted
-from twoviews.report.labels.points import CURVE_MODELS, TABLE_MODELS, Mark, difference, folds_difference, mark
+from twoviews.report.labels.points import (
+    CURVE_MODELS,
+    TABLE_MODELS,
+    Mark,
+    difference,
+    folds_difference,
+    labels_of_fold,
+    mark,
+)
 from twoviews.report.pictures import Picture, embed
 from twoviews.report.source import Run
 from twoviews.report.style import HALF, INK, LOOKS, RULE, sheet, short, styled
@@ -65,8 +73,9 @@ def folds_of(results: Mapping[str, Any]) -> list[Fold]:
         if not set(CURVE_MODELS) & set(models):
             continue
         name = number(dig(row, "fold"))
-        labels = number(dig(row, "train")) or number(dig(row, "labels"))  # earlier results counted validation in
-        found.append(Fold(f"{i if name is None else name:.0f}", labels, models, difference(row, models)[0]))
+        found.append(
+            Fold(f"{i if name is None else name:.0f}", labels_of_fold(row), models, difference(row, models)[0])
+        )
     return found
 
 

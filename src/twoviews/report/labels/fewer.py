@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twoviews.report.labels.points import amount, folds_difference, label_points, per_class_factor
+from twoviews.report.labels.points import amount, folds_difference, label_points, labels_of_fold, per_class_factor
 from twoviews.report.words import count, dig, items, joined, number, pair, signed, signed_range
 
 _MOST = 3  # numbers of labels in the sentence, the fewest first; the page's table has all
@@ -61,7 +61,7 @@ def _of_folds(results: Mapping[str, Any]) -> FewerLabels | None:
     found = folds_difference(results)
     points, interval = number(dig(found, "points")), pair(dig(found, "ci95"))
     folds = items(results.get("folds"))
-    most = max((number(dig(fold, "train")) or 0 for fold in folds), default=0)
+    most = max((labels_of_fold(fold) or 0 for fold in folds), default=0)
     labels = sum(number(dig(results, "data", "counts", part)) or 0 for part in ("train", "val"))
     if points is None or len(folds) < 2 or not 0 < most < labels:
         return None

@@ -81,6 +81,11 @@ def difference(row: Any, models: Mapping[str, Mark]) -> tuple[float | None, tupl
     return points, pair(dig(compared, "ci95"))
 
 
+def labels_of_fold(row: Any) -> float | None:
+    """How many labels a fold's row has: those it trains on; in earlier results "labels" counts validation in."""
+    return number(dig(row, "train")) or number(dig(row, "labels"))
+
+
 def folds_difference(results: Mapping[str, Any]) -> Any:
     """Fine-tuned minus baseline over the official folds, as results.json has it; None where there are none."""
     found = dig(results, "folds_summary", "comparison")
