@@ -99,6 +99,7 @@ def run_trial(
         NumbersError: trial 0 gives a loss that is not finite.
     """
     engine = one.shared.engine
+    found = []
     for part in parts:
         name = _name(kind, number, part)
         folder = one.folder / name
@@ -120,9 +121,9 @@ def run_trial(
                 f"--{kind}.base-lr ({recipe.base_lr:g}) or set --{kind}.clip-grad-norm, and begin anew with --new."
             ) from error
         if engine.is_first:
-            _scores(folder, part)
+            found.append(_scores(folder, part))
             _tidy(folder)
-    return trial_scores(kind, number, parts, one) if engine.is_first else None
+    return _joined(found) if engine.is_first else None
 
 
 def trial_scores(kind: Kind, number: int, parts: Sequence[TrialPart], one: Comparison) -> Scores | None:
@@ -133,6 +134,10 @@ def trial_scores(kind: Kind, number: int, parts: Sequence[TrialPart], one: Compa
         if _failed(folder):
             return None
         found.append(_scores(folder, part))
+    return _joined(found)
+
+
+def _joined(found: Sequence[Scores]) -> Scores:
     return Scores(np.concatenate([s.correct for s in found]), np.concatenate([s.loss for s in found]))
 
 
