@@ -6,9 +6,6 @@ the same command.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from twoviews.report.study_figures import write_study_figures
 from twoviews.settings import StudyCommand
 from twoviews.stages.backbones import new_backbone
 from twoviews.stages.combine import combined, curve_point, over_folds, savings
-from twoviews.stages.comparison import Comparison, Work, first_stages, pretrained_stages
+from twoviews.stages.comparison import Comparison, Work, clocked, first_stages, pretrained_stages, run_stages
 from twoviews.stages.data_files import data_results
 from twoviews.stages.in_run_folder import in_run_folder
 from twoviews.stages.jobs import Jobs, require_one_process
@@ -54,41 +51,39 @@ def run_study(settings: StudyCommand) -> Path:
 
 
 def _study(settings: StudyCommand, seeds: list[Shared], run: RunFolder) -> None:
-    is_first = seeds[0].engine.is_first
     say_counts(seeds[0].splits)
     plan = layout(settings, seeds, run.path)
     settings = fitted(settings, plan, run)
     sweep = Sweep.of(settings, plan, run.path)
     train = _one_by_one if settings.jobs == 1 else _at_once
-    settings = train(settings, plan, sweep, run, is_first)
-    if is_first:
+    settings = train(settings, plan, sweep, run)
+    if run.writes:
         run.finish(_results(settings, plan, sweep, run))
         _report(run.path)
 
 
-def _one_by_one(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder, is_first: bool) -> StudyCommand:
+def _one_by_one(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder) -> StudyCommand:
     """Every stage in this process; returns the settings with the recipes that a sweep chose."""
     for one in plan.all:
         first = one is plan.mains[0]
         if not first:
             say(f"study: {one.folder.relative_to(run.path)}, seed {one.seed}, {len(one.shared.splits.train):,} images")
         if first:
-            settings = _tuned("supervised", sweep, settings, run, is_first)
-        _timed(first_stages(settings, one), one, run, is_first)
+            settings = _tuned("supervised", sweep, settings, run)
+        _timed(first_stages(settings, one), one, run)
         if first:
-            settings = _tuned("finetune", sweep, settings, run, is_first)
-        _timed(pretrained_stages(settings, one), one, run, is_first)
+            settings = _tuned("finetune", sweep, settings, run)
+        _timed(pretrained_stages(settings, one), one, run)
     return settings
 
 
-def _at_once(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder, is_first: bool) -> StudyCommand:
+def _at_once(settings: StudyCommand, plan: Layout, sweep: Sweep, run: RunFolder) -> StudyCommand:
     """Pretraining in this process, everything else in ``--jobs`` others; returns as ``_one_by_one``."""
-    settings = _tuned("supervised", sweep, settings, run, is_first)
+    settings = _tuned("supervised", sweep, settings, run)
     for one in plan.all:
-        _timed([(name, work) for name, work in first_stages(settings, one) if name == PRETRAINING], one, run, is_first)
-    settings = _tuned("finetune", sweep, settings, run, is_first)
-    seconds = _Seconds(run)
-    Jobs(parts_of(settings, plan), settings, run.path, plan.mains[0].shared.engine, seconds.add).run()
+        _timed([(name, work) for name, work in first_stages(settings, one) if name == PRETRAINING], one, run)
+    settings = _tuned("finetune", sweep, settings, run)
+    Jobs(parts_of(settings, plan), settings, run.path, plan.mains[0].shared.engine, _Seconds(run).add).run()
     return settings
 
 
@@ -109,53 +104,38 @@ def _report(path: Path) -> None:
     say_found(path, draw_report(data))
 
 
-def _tuned(kind: Kind, sweep: Sweep, settings: StudyCommand, run: RunFolder, is_first: bool) -> StudyCommand:
+def _tuned(kind: Kind, sweep: Sweep, settings: StudyCommand, run: RunFolder) -> StudyCommand:
     """The settings with the recipe that the sweep of this kind chooses; as they are without ``--tune``."""
     if not settings.tune:
         return settings
     at_once = settings.jobs > 1
-    with _clock(f"tune/{kind}", run, is_first):
+    with clocked(f"tune/{kind}", _Seconds(run).add):
         if at_once:
             Jobs(sweep.trials(kind), sweep.settings, run.path, sweep.one.shared.engine).run()
         return sweep.tuned(kind, settings, were_run=at_once)
 
 
-def _timed(stages: list[tuple[str, Work]], one: Comparison, run: RunFolder, is_first: bool) -> None:
-    """Run a comparison's stages; what was done already takes no time."""
-    for stage, work in stages:
-        results = one.folder / stage / "results.json"
-        if results.exists():
-            work()
-            continue
-        name = results.parent.relative_to(run.path).as_posix()
-        with _clock(name, run, is_first):
-            work()
-
-
-@contextmanager
-def _clock(name: str, run: RunFolder, is_first: bool) -> Iterator[None]:
-    """Add the wall-clock seconds of this block to those in seconds.json."""
+def _timed(stages: list[tuple[str, Work]], one: Comparison, run: RunFolder) -> None:
+    """Run a comparison's stages, each with its time in seconds.json."""
     seconds = _Seconds(run)
-    started = time.monotonic()
-    done = False
-    try:
-        yield
-        done = True
-    finally:
-        if is_first:
-            seconds.add(name, time.monotonic() - started, done)
+    run_stages(
+        stages, one, lambda name, *spent: seconds.add((one.folder / name).relative_to(run.path).as_posix(), *spent)
+    )
 
 
 class _Seconds:
     """seconds.json: how long each stage took, over all the times it was started."""
 
     def __init__(self, run: RunFolder) -> None:
+        self._writes = run.writes
         self._path = run.path / "seconds.json"
         known = read_record(self._path, "delete it, and times are counted from now on") if self._path.exists() else {}
         self._seconds: dict[str, float] = known
 
     def add(self, name: str, seconds: float, done: bool) -> None:
-        """Add to those of a stage; say so where it is done."""
+        """Add to those of a stage, in the first process; say so where it is done."""
+        if not self._writes:
+            return
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
         write_json(self._path, self._seconds)
         if done:

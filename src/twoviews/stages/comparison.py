@@ -5,7 +5,9 @@ A study makes it once; with more seeds, fewer labels or folds it makes it again 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ from twoviews.stages.setup import Shared
 from twoviews.stages.test import run_test
 
 Work = Callable[[], Path]
+Spent = Callable[[str, float, bool], None]
+"""Told of a stage: its name, its wall-clock seconds, and whether it is done."""
 
 MOST_EPOCHS = 10  # times as many as with all labels, however few there are
 
@@ -117,6 +121,28 @@ def pretrained_stages(settings: StudyCommand, one: Comparison) -> list[tuple[str
     if settings.sgd_probe:
         stages.append(tuned_from(with_share(sgd_probe(settings), one.share), "sgd_probe", **origin))
     return [*stages, ("test", lambda: run_test(tested, one.shared))]
+
+
+def run_stages(stages: Sequence[tuple[str, Work]], one: Comparison, spent: Spent) -> None:
+    """Run a comparison's stages; one that was done already is only looked at, which takes no time."""
+    for name, work in stages:
+        if (one.folder / name / "results.json").exists():
+            work()
+        else:
+            with clocked(name, spent):
+                work()
+
+
+@contextmanager
+def clocked(name: str, spent: Spent) -> Iterator[None]:
+    """Tell how long this block took, however it ends."""
+    started = time.monotonic()
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        spent(name, time.monotonic() - started, done)
 
 
 def finetuning(settings: StudyCommand, share: float) -> FinetuneSettings:

@@ -10,7 +10,7 @@ import multiprocessing
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import wait
@@ -23,15 +23,13 @@ from twoviews import errors
 from twoviews.errors import ResourceError, SettingsError, Stopped, TwoviewsError
 from twoviews.processes import MOST_ON_WINDOWS, without_main
 from twoviews.settings import StudyCommand
+from twoviews.stages.comparison import Spent
 from twoviews.stages.job_shares import environment_of, share_of
 from twoviews.stages.part_worker import FAILED, IDLE, SAID, SPENT, work
 from twoviews.stages.parts import Part, next_part
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.progress import say
 from twoviews.trainers.signals import StopRequests
-
-Spent = Callable[[str, float, bool], None]
-"""Told of each stage: its folder below the study's, the seconds, and whether it is done."""
 
 _LOOK_SECONDS = 0.5  # how long a stop request waits to be seen
 _SIGKILL = 9  # which Windows has no name for
@@ -99,7 +97,7 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 
 class Jobs:
-    """The processes of a study, and the parts that are left."""
+    """The processes of a study, and the parts that are left; ``spent`` is told a stage's folder below the study's."""
 
     def __init__(
         self,
@@ -132,9 +130,9 @@ class Jobs:
                 self._start()
                 while self._jobs:
                     ready = wait([job.connection for job in self._jobs], timeout=_LOOK_SECONDS)
+                    self._look(asked)  # first: a signal that went to all processes is why one of them ends
                     for job in [job for job in self._jobs if job.connection in ready]:
-                        self._hear(job, asked)
-                    self._look(asked)
+                        self._hear(job)
                     if self._failure is not None:
                         self._waiting.clear()
                     self._hand_out()
@@ -165,14 +163,10 @@ class Jobs:
             text = "study: stopped; the same command goes on from what each part has saved."
             self._fail(Stopped(text, asked.exit_code))
 
-    def _hear(self, job: _Job, asked: StopRequests) -> None:
+    def _hear(self, job: _Job) -> None:
         try:
             message = job.connection.recv()
         except (EOFError, OSError):
-            message = None
-            job.process.join()
-        self._look(asked)  # first: a signal that went to all processes is why this one ends
-        if message is None:
             self._ended(job)
         else:
             self._take(job, *message)
@@ -191,6 +185,7 @@ class Jobs:
             self._fail(_error(name, f"{place}{text}", exit_code))
 
     def _ended(self, job: _Job) -> None:
+        job.process.join()
         job.connection.close()
         self._jobs.remove(job)
         if not job.is_told_to_end and self._failure is None:

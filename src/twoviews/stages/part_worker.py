@@ -10,20 +10,20 @@ import queue
 import signal
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from twoviews.errors import Stopped, TwoviewsError
 from twoviews.settings import StudyCommand
-from twoviews.stages.comparison import Comparison, first_stages, pretrained_stages
+from twoviews.stages.comparison import Comparison, first_stages, pretrained_stages, run_stages
 from twoviews.stages.study_layout import layout, prepare_seeds
 from twoviews.stages.tune import Sweep
 from twoviews.stages.tune_trial import FOLDER
-from twoviews.streams import Unbroken, unbroken_streams
+from twoviews.streams import unbroken_streams
 from twoviews.trainers.resume import require_same_images
 from twoviews.trainers.signals import StoppedAtOnce, stops_at_once
 
@@ -90,7 +90,7 @@ def work(connection: Connection, values: dict[str, Any], root: Path) -> None:
     """Do parts of the study in ``root`` with these settings, until told to end."""
     with unbroken_streams():
         worker = _Worker(connection)
-        sys.stdout = Unbroken(_Lines(worker))  # type: ignore[assignment]
+        sys.stdout = _Lines(worker)  # type: ignore[assignment]
         try:
             with stops_at_once():
                 _work(worker, StudyCommand.model_validate(values), root)
@@ -115,16 +115,6 @@ def _work(worker: _Worker, settings: StudyCommand, root: Path) -> None:
             _do(worker, settings, comparisons[folder], stages)
 
 
-def _do(worker: _Worker, settings: StudyCommand, one: Comparison, stages: Sequence[str]) -> None:
-    for name, do in [*first_stages(settings, one), *pretrained_stages(settings, one)]:
-        if name not in stages:
-            continue
-        if (one.folder / name / "results.json").exists():
-            do()  # which looks whether it was done with these settings; it takes no time
-            continue
-        started, done = time.monotonic(), False
-        try:
-            do()
-            done = True
-        finally:
-            worker.tell(SPENT, name, time.monotonic() - started, done)
+def _do(worker: _Worker, settings: StudyCommand, one: Comparison, names: Sequence[str]) -> None:
+    stages = [*first_stages(settings, one), *pretrained_stages(settings, one)]
+    run_stages([stage for stage in stages if stage[0] in names], one, partial(worker.tell, SPENT))

@@ -84,9 +84,10 @@ def _labelled_seconds(settings: StudyCommand, plan: Layout, epochs: dict[str, in
     each = measured.labelled
     parts = [sum(passes * each[stage] for stage, passes in part.passes.items()) for part in parts_of(now, plan)]
     # Where parts are trained at once, the longest takes its time all the same.
-    seconds = max(sum(parts) / at_full_speed(settings, shared.engine), *parts)
+    at_once = at_full_speed(settings, shared.engine)
+    seconds = max(sum(parts) / at_once, *parts)
     trials = sum(count * each[kind] for kind, count in trial_epochs(now, shared).items())
-    rounds = math.ceil(settings.tune / at_full_speed(settings, shared.engine))
+    rounds = math.ceil(settings.tune / at_once)
     return seconds + trials * rounds / max(settings.tune, 1)
 
 
