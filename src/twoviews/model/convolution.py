@@ -1,9 +1,10 @@
-"""Convolutions for CPUs, whose gradients are matrix products where oneDNN's own kernels are slow.
+"""Convolutions for CPUs: other ways where oneDNN's own kernels are slow, or multiply more than they need to.
 
 oneDNN's kernels for the gradient of the weights fall to a third of the machine's matrix-product rate, and to a tenth,
 where the output is a few pixels wide or the stride is 2: in bf16 on processors with AVX512-BF16, in float32 on those
 with AVX2 alone. Its kernels for the gradient of the input do so for 1×1 convolutions of stride 2. There the patches are
-copied out (im2col) and multiplied. ``benchmarks/convolutions.py`` measures both ways for each layer of a backbone.
+copied out (im2col) and multiplied. In float32 with AVX2, 3×3 convolutions of many channels take fewer multiplications
+(``winograd.py``). ``benchmarks/convolutions.py`` measures both ways for each layer of a backbone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from twoviews.model import winograd
 from twoviews.processor import has_avx2_at_most
 
 # Where the weights' gradient is a matrix product: by kernel and stride (1, or more), the largest output in pixels and
@@ -69,9 +71,13 @@ class _Convolution(torch.autograd.Function):
 
 
 class CpuConv2d(nn.Conv2d):
-    """A convolution as ``nn.Conv2d``, with the gradients of this module where they are the faster ones."""
+    """A convolution as ``nn.Conv2d``, by ``winograd.py`` or with this module's gradients where that is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
+        kind = (self.kernel_size[0], self.stride[0])
+        if kind == (3, 1) and _is_float32_avx2(input) and winograd.pays(self.out_channels, input.shape):
+            fewer: Tensor = winograd.Winograd.apply(input, self.weight)
+            return fewer
         if not (torch.is_grad_enabled() and self.weight.requires_grad and self._pays(input)):
             return super().forward(input)
         dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else input.dtype
@@ -95,7 +101,12 @@ def _rule(input: Tensor) -> _Rule | None:
         return None
     if torch.is_autocast_enabled("cpu"):
         return _BF16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else None
-    return _FLOAT32_AVX2 if input.dtype == torch.float32 and has_avx2_at_most() else None
+    return _FLOAT32_AVX2 if _is_float32_avx2(input) else None
+
+
+def _is_float32_avx2(input: Tensor) -> bool:
+    on_cpu = input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return on_cpu and input.dtype == torch.float32 and has_avx2_at_most()
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:

@@ -1,0 +1,202 @@
+"""3×3 convolutions with a fraction of the multiplications, in float32 on CPUs (Winograd's minimal filtering).
+
+The output is cut into tiles of m×m pixels. The (m+2)×(m+2) pixels under a tile and the kernel are values of
+polynomials' coefficients; multiplied point by point, summed over channels and brought back, they give the tile with
+(m+2)² products for each pair of channels in place of 9·m²: 16 for 36 with m = 2, 36 for 144 with m = 4. All three steps
+are matrix products, and both gradients are their transposes. Lavin and Gray, "Fast Algorithms for Convolutional Neural
+Networks" (CVPR 2016), sections 3 and 4. ``benchmarks/convolutions.py`` measures where it is the faster way.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Where the polynomials are evaluated, and at infinity. A tile of m pixels takes the first m + 1.
+_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0)
+_LARGEST_TILE = len(_POINTS) - 1
+# Tiles at a time: at least as many, and as many as there are channels. The kernel at its points is read once for each
+# block of tiles, while what belongs to a block should stay in a cache.
+_FEWEST_TILES = 128
+# Pairs of an input and an output channel from which this is the faster way. Fewer will do where one tile is the map: it
+# needs no padding and overlaps with none.
+_FEWEST_PAIRS, _FEWEST_PAIRS_OF_ONE_TILE = 64 * 128, 64 * 64
+
+
+class _Plan(NamedTuple):
+    """How a map of height × width is computed, each side at least 2.
+
+    ``tile`` and ``grid``: pixels of a tile and number of tiles, by side. ``to_points``: P×(pixels under a tile), with P
+    the number of points; of a single tile only the pixels that are not padding. ``kernel``: P×9. ``to_pixels``:
+    (pixels of a tile)×P.
+    """
+
+    tile: tuple[int, int]
+    grid: tuple[int, int]
+    to_points: Tensor
+    kernel: Tensor
+    to_pixels: Tensor
+
+
+def _tile(size: int) -> int:
+    """The tile by which a side of ``size`` pixels has the fewest points."""
+    return min(range(2, _LARGEST_TILE + 1), key=lambda tile: -(-size // tile) * (tile + 2))
+
+
+def pays(out_channels: int, shape: torch.Size) -> bool:
+    """Whether this is the faster way, on a processor with AVX2, for an input N×C×H×W.
+
+    It is where there are many channels, and tiles enough to share the kernel.
+    """
+    images, in_channels, height, width = shape
+    tiles_of_one = -(-height // _tile(height)) * -(-width // _tile(width))
+    pairs = _FEWEST_PAIRS_OF_ONE_TILE if tiles_of_one == 1 else _FEWEST_PAIRS
+    return min(height, width) > 1 and images * tiles_of_one >= _FEWEST_TILES and in_channels * out_channels >= pairs
+
+
+def _matrices(tile: int) -> tuple[Any, Any, Any]:
+    """Of one side: input → points (m+2)×(m+2), kernel → points (m+2)×3, points → output m×(m+2)."""
+    points = np.array(_POINTS[: tile + 1])
+    others = [np.delete(points, i) for i in range(len(points))]
+    to_points = np.zeros((tile + 2, tile + 2))
+    for row, roots in zip(to_points, [*others, points], strict=True):
+        row[: len(roots) + 1] = np.poly(roots)[::-1]
+    scale = np.array([np.prod(point - rest) for point, rest in zip(points, others, strict=True)])
+    kernel = np.vstack([np.vander(points, 3, increasing=True) / scale[:, None], [0, 0, 1]])
+    to_pixels = np.hstack([np.vander(points, tile, increasing=True).T, np.eye(tile)[:, -1:]])
+    return to_points, kernel, to_pixels
+
+
+@lru_cache(maxsize=64)
+def _plan(height: int, width: int) -> _Plan:
+    sides = []
+    for size in (height, width):
+        tile = _tile(size)
+        sides.append((tile, -(-size // tile), *_matrices(tile)))
+    (tile_h, rows, in_h, kernel_h, out_h), (tile_w, columns, in_w, kernel_w, out_w) = sides
+    if rows == columns == 1:
+        in_h, in_w = in_h[:, 1:-1], in_w[:, 1:-1]
+    pairs = [(in_h, in_w), (kernel_h, kernel_w), (out_h, out_w)]
+    matrices = [torch.from_numpy(np.kron(a, b)).float() for a, b in pairs]
+    return _Plan((tile_h, tile_w), (rows, columns), *matrices)
+
+
+def _tiles(x: Tensor, plan: _Plan) -> Tensor:
+    """b×h×w×C → (pixels under a tile)×(tiles·C)."""
+    b, height, width, channels = x.shape
+    (tile_h, tile_w), (rows, columns) = plan.tile, plan.grid
+    if rows == columns == 1:
+        return x.reshape(b, height * width, channels).transpose(0, 1).reshape(height * width, b * channels)
+    x = F.pad(x, (0, 0, 1, columns * tile_w - width + 1, 1, rows * tile_h - height + 1))
+    image, row, column, channel = x.stride()
+    windows = x.as_strided(
+        (tile_h + 2, tile_w + 2, b, rows, columns, channels),
+        (row, column, image, row * tile_h, column * tile_w, channel),
+    )
+    return windows.reshape((tile_h + 2) * (tile_w + 2), -1)
+
+
+def _add_tiles(under: Tensor, plan: _Plan, x: Tensor) -> None:
+    """The transpose of ``_tiles``: what lies under each tile is added up where tiles overlap, into b×h×w×C."""
+    b, height, width, channels = x.shape
+    (tile_h, tile_w), (rows, columns) = plan.tile, plan.grid
+    if rows == columns == 1:
+        x.copy_(under.view(height, width, b, channels).permute(2, 0, 1, 3))
+        return
+    under = under.view(tile_h + 2, tile_w + 2, b, rows, columns, channels).permute(2, 3, 0, 4, 1, 5)
+    padded = x.new_zeros(b, rows + 1, tile_h, columns + 1, tile_w, channels)
+    for down, h in ((0, tile_h), (1, 2)):
+        for right, w in ((0, tile_w), (1, 2)):
+            target = padded[:, down : down + rows, :h, right : right + columns, :w]
+            target += under[:, :, down * tile_h : down * tile_h + h, :, right * tile_w : right * tile_w + w]
+    whole = padded.view(b, (rows + 1) * tile_h, (columns + 1) * tile_w, channels)
+    x.copy_(whole[:, 1 : 1 + height, 1 : 1 + width])
+
+
+def _split(gradient: Tensor, plan: _Plan) -> Tensor:
+    """b×h×w×K → (pixels of a tile)×(tiles·K)."""
+    b, height, width, channels = gradient.shape
+    (tile_h, tile_w), (rows, columns) = plan.tile, plan.grid
+    if rows == columns == 1:
+        return _tiles(gradient, plan)
+    if rows * tile_h > height or columns * tile_w > width:
+        gradient = F.pad(gradient, (0, 0, 0, columns * tile_w - width, 0, rows * tile_h - height))
+    tiles = gradient.reshape(b, rows, tile_h, columns, tile_w, channels).permute(2, 4, 0, 1, 3, 5)
+    return tiles.reshape(tile_h * tile_w, -1)
+
+
+def _join(tiles: Tensor, plan: _Plan, out: Tensor) -> None:
+    """The inverse of ``_split``, into b×h×w×K."""
+    b, height, width, channels = out.shape
+    (tile_h, tile_w), (rows, columns) = plan.tile, plan.grid
+    if rows == columns == 1:
+        out.copy_(tiles.view(height, width, b, channels).permute(2, 0, 1, 3))
+        return
+    whole = tiles.view(tile_h, tile_w, b, rows, columns, channels).permute(2, 3, 0, 4, 1, 5)
+    out.copy_(whole.reshape(b, rows * tile_h, columns * tile_w, channels)[:, :height, :width])
+
+
+def _kernel_at_points(weight: Tensor, plan: _Plan) -> Tensor:
+    """K×C×3×3 → P×K×C."""
+    k, c = weight.shape[:2]
+    return (plan.kernel @ weight.permute(2, 3, 0, 1).reshape(9, k * c)).view(-1, k, c)
+
+
+def _block(plan: _Plan, channels: int) -> int:
+    """Images at a time."""
+    return -(-max(_FEWEST_TILES, channels) // (plan.grid[0] * plan.grid[1]))
+
+
+class Winograd(torch.autograd.Function):
+    """``F.conv2d(x, weight, padding=1)`` of N×C×H×W, channels last, and K×C×3×3, both float32.
+
+    Args of ``apply``: ``x``, ``weight``. The result differs from a direct convolution by rounding: about 1e-6 of its
+    norm.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        n, c, height, width = x.shape
+        plan = _plan(height, width)
+        kernel = _kernel_at_points(weight, plan).transpose(1, 2)
+        out = x.new_empty(n, height, width, weight.shape[0])
+        step = _block(plan, c)
+        for images, result in zip(x.permute(0, 2, 3, 1).split(step), out.split(step), strict=True):
+            at_points = (plan.to_points @ _tiles(images, plan)).view(kernel.shape[0], -1, c)
+            multiplied = torch.bmm(at_points, kernel).view(kernel.shape[0], -1)
+            _join(plan.to_pixels @ multiplied, plan, result)
+        return out.permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        n, c, height, width = x.shape
+        k = weight.shape[0]
+        plan = _plan(height, width)
+        kernel = _kernel_at_points(weight, plan)
+        points = kernel.shape[0]
+        for_kernel = torch.zeros_like(kernel)
+        for_x = x.new_empty(n, height, width, c)
+        of_input, of_weight = ctx.needs_input_grad
+        step = _block(plan, c)
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        for images, upstream, result in zip(
+            x.permute(0, 2, 3, 1).split(step), gradient.split(step), for_x.split(step), strict=True
+        ):
+            multiplied = (plan.to_pixels.t() @ _split(upstream, plan)).view(points, -1, k)
+            if of_weight:
+                at_points = (plan.to_points @ _tiles(images, plan)).view(points, -1, c)
+                for_kernel.baddbmm_(multiplied.transpose(1, 2), at_points)
+            if of_input:
+                under = plan.to_points.t() @ torch.bmm(multiplied, kernel).view(points, -1)
+                _add_tiles(under, plan, result)
+        for_weight = (plan.kernel.t() @ for_kernel.view(points, -1)).view(3, 3, k, c).permute(2, 3, 0, 1)
+        return for_x.permute(0, 3, 1, 2) if of_input else None, for_weight if of_weight else None

@@ -1,0 +1,108 @@
+"""3×3 convolutions by minimal filtering: the direct convolution's values and gradients, within float32's rounding."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from twoviews.model import convolution, winograd
+from twoviews.model.convolution import speed_up_convolutions
+from twoviews.model.winograd import Winograd
+
+
+def error(ours: Tensor, exact: Tensor) -> float:
+    return float(((ours.double() - exact).norm() / exact.norm()).detach())
+
+
+@pytest.mark.parametrize("tile", [2, 3, 4])
+def test_points_give_the_correlation_of_three_taps(tile: int) -> None:
+    to_points, kernel, to_pixels = winograd._matrices(tile)
+    generator = np.random.default_rng(0)
+    pixels, taps = generator.normal(size=tile + 2), generator.normal(size=3)
+    ours = to_pixels @ ((kernel @ taps) * (to_points @ pixels))
+    np.testing.assert_allclose(ours, np.correlate(pixels, taps, mode="valid"), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8), (3, 4), (4, 10), (9, 2)])
+@pytest.mark.parametrize("images", [1, 5])
+def test_values_and_gradients_are_those_of_float64(
+    size: tuple[int, int], images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So few tiles at a time that the five images are several blocks, the last of them smaller.
+    monkeypatch.setattr(winograd, "_FEWEST_TILES", 8)
+    torch.manual_seed(0)
+    x = torch.randn(images, 8, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(12, 8, 3, 3, requires_grad=True)
+    upstream = torch.randn(images, 12, *size)
+    out = Winograd.apply(x, weight)
+    ours = [out, *torch.autograd.grad(out, [x, weight], upstream)]
+    x64, weight64 = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    exact = F.conv2d(x64, weight64, padding=1)
+    theirs = [exact, *torch.autograd.grad(exact, [x64, weight64], upstream.double())]
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    for mine, right in zip(ours, theirs, strict=True):
+        assert error(mine, right) < 5e-6
+
+
+@pytest.mark.parametrize("frozen", ["x", "weight"])
+def test_only_the_gradient_that_is_asked_for(frozen: str) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 4, 6, 6), torch.randn(4, 4, 3, 3)
+    asked = weight if frozen == "x" else x
+    asked.requires_grad_()
+    (ours,) = torch.autograd.grad(Winograd.apply(x, weight).square().sum(), asked)
+    (theirs,) = torch.autograd.grad(F.conv2d(x, weight, padding=1).square().sum(), asked)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_the_same_bits_each_time() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(40, 64, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(128, 64, 3, 3, requires_grad=True)
+    results = []
+    for _ in range(3):
+        out = Winograd.apply(x, weight)
+        results.append([out, *torch.autograd.grad(out.square().sum(), [x, weight])])
+    for again in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(again, results[0], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("channels", "images", "size", "taken"),
+    [
+        (128, 128, (3, 3), True),
+        (128, 32, (8, 8), True),
+        (64, 128, (4, 4), True),
+        (64, 128, (8, 8), False),  # too few channels for several tiles
+        (32, 128, (4, 4), False),  # and for one
+        (128, 127, (4, 4), False),  # too few tiles
+        (128, 512, (1, 1), False),  # a pixel is no map
+    ],
+)
+@pytest.mark.parametrize("trained", [True, False])
+def test_where_a_convolution_goes_this_way(
+    channels: int, images: int, size: tuple[int, int], taken: bool, trained: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    apply = Winograd.apply
+    monkeypatch.setattr(Winograd, "apply", lambda *given: seen.append(1) or apply(*given))
+    monkeypatch.setattr(convolution, "has_avx2_at_most", lambda: True)
+    torch.manual_seed(0)
+    plain = nn.Conv2d(channels, channels, 3, padding=1, bias=False).requires_grad_(trained)
+    fast = speed_up_convolutions(copy.deepcopy(plain))
+    x = torch.randn(images, channels, *size).contiguous(memory_format=torch.channels_last)
+    with torch.set_grad_enabled(trained):
+        torch.testing.assert_close(fast(x), plain(x), rtol=1e-4, atol=1e-4)
+    assert bool(seen) == taken
+    # Neither in bf16 nor on other processors.
+    seen.clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fast(x[:1].expand_as(x))
+    monkeypatch.setattr(convolution, "has_avx2_at_most", lambda: False)
+    fast(x)
+    assert not seen
