@@ -20,90 +20,19 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 from machine import machine
+from our_step import Loop, prepare, task_and_optimizer, twoviews_loop
 from peers import lightly_dataset, lightly_peer, loader, tutorial_dataset, tutorial_peer
-from torch import Tensor
 
-from twoviews.dataset.images import ImageSet, Source
-from twoviews.dataset.splits import make_splits
 from twoviews.settings import PretrainCommand
-from twoviews.settings.growth import progress_at
 from twoviews.stages.backbones import new_backbone
-from twoviews.stages.setup import Shared, load_splits
-from twoviews.stages.tasks import simclr_model, simclr_task
+from twoviews.stages.setup import Shared
 from twoviews.trainers.engine import Engine
-from twoviews.trainers.optimizer import build_optimizer, lr_at, schedule, set_lr
-from twoviews.trainers.stepper import Stepper
-from twoviews.trainers.steps import Batch
-from twoviews.trainers.task import shares
 
-Loop = Callable[[], Iterator[Tensor]]  # a training that goes on from where it was; gives the loss after each step
 IN_FLIGHT = 2  # batches that each DataLoader worker prepares ahead
-
-
-def random_source(image_size: int, count: int) -> Source:
-    """Unlabeled images of noise."""
-    pixels = np.random.default_rng(0).integers(0, 256, (count, 3, image_size, image_size), dtype=np.uint8)
-    names = [str(i) for i in range(len(pixels))]
-    return Source(
-        name="random",
-        class_names=(),
-        unlabeled=ImageSet.whole(pixels, None, names),
-        train=ImageSet.whole(pixels[:0], np.empty(0, np.int64), names),
-    )
-
-
-def prepare(arguments: argparse.Namespace) -> tuple[PretrainCommand, Shared]:
-    """Settings, engine and images."""
-    data = arguments.data or ("sample" if arguments.image_size == 32 else None)
-    settings = PretrainCommand(
-        data=data or "sample",
-        image_size=arguments.image_size,
-        backbone=arguments.backbone,
-        batch_size=arguments.batch_size,
-        device=arguments.device,
-        precision=arguments.precision,
-    )
-    if data:
-        splits = load_splits(settings, seed=0, require_labels=False)
-    else:
-        splits = make_splits(random_source(arguments.image_size, arguments.images), seed=0)
-    found = splits.unlabeled.image_size
-    if found != arguments.image_size:
-        raise SystemExit(f"{data} has images of {found} pixels: give --image-size {found}, or other --data")
-    if len(splits.unlabeled) < arguments.batch_size:
-        raise SystemExit(f"--batch-size {arguments.batch_size} needs as many images; there are {len(splits.unlabeled)}")
-    return settings, Shared(Engine(settings), splits)
-
-
-def twoviews_loop(settings: PretrainCommand, shared: Shared) -> Loop:
-    """The pretraining task of ``twoviews pretrain``, step by step."""
-    engine, size = shared.engine, settings.batch_size
-    backbone = new_backbone(settings, shared.image_size, seed=0)
-    task = simclr_task(settings, shared, simclr_model(settings, backbone), seed=0)
-    optimizer = build_optimizer(task.module, settings, fused=engine.can_fuse)
-    stepper = Stepper(task, optimizer, settings, engine)
-    steps_per_epoch = len(task.batches) // size
-    rates = schedule(settings, size, steps_per_epoch)
-    done = 0
-
-    def steps() -> Iterator[Tensor]:
-        nonlocal done
-        for images, rows, labels in task.batches.stream(shares(task, size, range(done, sys.maxsize), 0, engine)):
-            epoch = done // steps_per_epoch
-            set_lr(optimizer, lr_at(done, **rates))
-            batch = Batch(images, rows, labels, epoch, progress_at(epoch, settings.epochs))
-            scalars = stepper.step(batch, done)
-            done += 1
-            yield scalars["loss"]
-
-    return steps
 
 
 def make_loops(arguments: argparse.Namespace, settings: PretrainCommand, shared: Shared) -> dict[str, Loop]:
@@ -120,7 +49,7 @@ def make_loops(arguments: argparse.Namespace, settings: PretrainCommand, shared:
         loops[f"lightly, {count} workers"] = peer.steps
     data = loader(tutorial_dataset(pixels, size), arguments.batch_size, workers, device, batches)
     loops[f"tutorial, {workers} workers"] = tutorial_peer(new_backbone(settings, size, seed=0), data, device).steps
-    loops["twoviews"] = twoviews_loop(settings, shared)
+    loops["twoviews"] = twoviews_loop(settings, shared, *task_and_optimizer(settings, shared))
     return loops
 
 
@@ -156,7 +85,15 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", help="of twoviews; the others compute in float32")
     arguments = parser.parse_args()
-    settings, shared = prepare(arguments)
+    settings, shared = prepare(
+        arguments.data or ("sample" if arguments.image_size == 32 else None),
+        arguments.images,
+        image_size=arguments.image_size,
+        backbone=arguments.backbone,
+        batch_size=arguments.batch_size,
+        device=arguments.device,
+        precision=arguments.precision,
+    )
     loops = make_loops(arguments, settings, shared)
     wanted = ("twoviews", *arguments.only) if arguments.only else ("",)
     loops = {name: loop for name, loop in loops.items() if name.startswith(wanted)}
