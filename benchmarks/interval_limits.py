@@ -44,6 +44,12 @@ def without_limits(seeds: Doubles, images: float, freedom: int) -> Doubles:
     return t_half_width(seeds / variance, variance, freedom)
 
 
+def floor_and_few(seeds: Doubles, images: float, freedom: int) -> Doubles:
+    """The seeds' mean square at least the rest's, and always the seeds' degrees of freedom."""
+    width: Doubles = stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(np.maximum(seeds, 1) + images - 1)
+    return width
+
+
 def large_sample(seeds: Doubles, images: float, freedom: int) -> Doubles:
     """Each part of the variance with its own quantile (Graybill & Wang 1980)."""
     width: Doubles = np.sqrt(
@@ -66,6 +72,7 @@ def upper_share(confidence: float, least: float = 1.0) -> Way:
 WAYS = {
     "plain, floors": plain,
     "plain": without_limits,
+    "t of seeds, floors": floor_and_few,
     "large sample": large_sample,
     "upper share 0.5": upper_share(0.5),
     "upper share 0.75 (ours)": upper_share(0.75),
