@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from machine import machine
@@ -29,8 +30,11 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import v2
 
+from twoviews.dataset import apply_views
 from twoviews.dataset.augmentations import Augmentation, views
+from twoviews.dataset.view_matrices import by_matrices
 from twoviews.dataset.view_parameters import blur_kernel
+from twoviews.dataset.view_taps import by_taps
 
 MEAN, STD = (0.44, 0.43, 0.4), (0.26, 0.26, 0.27)
 SLOW_IMAGES = 64  # a round of the pipelines that take one image at a time
@@ -38,12 +42,14 @@ SLOW_IMAGES = 64  # a round of the pipelines that take one image at a time
 Variant = Callable[[int], int]  # number of a round → images that it augmented
 
 
-def ours(images: torch.Tensor, arguments: argparse.Namespace) -> Variant:
+def ours(images: torch.Tensor, arguments: argparse.Namespace, *, dense: bool = False) -> Variant:
+    """Our views; ``dense`` by products of matrices, as a GPU makes them, and not by sums of few rows."""
     augmentation = Augmentation(view_size=arguments.view_size, blur=arguments.blur)
     rows = torch.arange(len(images))
 
     def run(number: int) -> int:
-        views(images, rows, augmentation, seed=0, epoch=number, mean=MEAN, std=STD)
+        with patch.object(apply_views, "by_taps", by_matrices if dense else by_taps):
+            views(images, rows, augmentation, seed=0, epoch=number, mean=MEAN, std=STD)
         return len(images)
 
     return run
@@ -112,6 +118,7 @@ def main() -> None:
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in few]
     variants = {
         "twoviews": ours(images, arguments),
+        "twoviews, dense matrices": ours(images, arguments, dense=True),
         "torchvision v2, tensors": image_by_image(list(few), torchvision_pipeline(arguments, tensors=True), 1),
         "torchvision, PIL": image_by_image(pictures, torchvision_pipeline(arguments, tensors=False), 1),
     }
