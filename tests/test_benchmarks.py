@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -78,3 +79,33 @@ def test_convolutions_times_each_layer(
     module.main()
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(rows) > 2
+
+
+def test_each_part_of_a_step_has_its_share(script: Script) -> None:
+    module = script("step_profile")
+    options = {"backbone": "resnet18_w16", "image_size": 16, "batch_size": 2, "device": "cpu", "threads": 1}
+    settings, shared = module.prepare(None, 4, **options)
+    task, optimizer = module.task_and_optimizer(settings, shared)
+    stream = module.twoviews_loop(settings, shared, module.in_regions(task), optimizer)()
+    found = module.profiled(stream, 1, on_gpu=False)
+    assert found.keys() == {*module.KINDS, module.REST, module.BETWEEN}
+    assert all(found.values())
+
+
+def test_batchnorm_by_pieces_has_the_gradients_of_the_whole(script: Script) -> None:
+    module = script("batchnorm_pieces")
+    x, upstream = (torch.randn(8, 5, 4, 4).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    leaves = [leaf.requires_grad_() for leaf in (x, torch.rand(5), torch.rand(5))]
+    pieces, whole = (module.ByPieces.apply(*leaves, 3), module.as_torch_does(*leaves))
+    torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-5)
+    for one, other in zip(*(torch.autograd.grad(out, leaves, upstream) for out in (pieces, whole)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_changed_labels_are_as_many_as_asked_and_other_ones(script: Script) -> None:
+    module = script("label_errors")
+    labels = np.repeat(np.arange(4), 25)
+    odds = module.odds_of(labels, np.roll(labels, 1), 4)
+    chosen, changed = module.change(labels, 0.2, odds, np.random.default_rng(0))
+    assert len(chosen) == len(np.unique(chosen)) == 20
+    assert np.array_equal(np.flatnonzero(changed != labels), np.sort(chosen))
