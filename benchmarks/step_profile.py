@@ -37,7 +37,7 @@ KINDS = {
     "InfoNCE": (LOSS, "_symmetric", "_strips"),
     "optimizer": ("optimizer.",),
     "BatchNorm": ("batch_norm", "batchnorm"),
-    "convolutions": ("conv",),
+    "convolutions": ("conv", "winograd"),
     "ReLU": ("relu", "threshold"),
     "additions": ("aten::add_", "addbackward"),
     "pooling": ("pool", "mean"),

@@ -34,7 +34,7 @@ def test_values_and_gradients_are_those_of_float64(
     size: tuple[int, int], images: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So few tiles at a time that the five images are several blocks, the last of them smaller.
-    monkeypatch.setattr(winograd, "_FEWEST_TILES", 8)
+    monkeypatch.setattr(winograd, "_TILES_AT_A_TIME", 8)
     torch.manual_seed(0)
     x = torch.randn(images, 8, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
     weight = torch.randn(12, 8, 3, 3, requires_grad=True)

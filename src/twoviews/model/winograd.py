@@ -21,12 +21,14 @@ from torch.autograd.function import once_differentiable
 # Where the polynomials are evaluated, and at infinity. A tile of m pixels takes the first m + 1.
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0)
 _LARGEST_TILE = len(_POINTS) - 1
-# Tiles at a time: at least as many, and as many as there are channels. The kernel at its points is read once for each
-# block of tiles, while what belongs to a block should stay in a cache.
+# At least so many tiles at a time, and as many as there are channels: the kernel at its points is read once for them,
+# while what belongs to them should stay in a cache.
+_TILES_AT_A_TIME = 256
+# Fewer tiles than that in a batch, and the kernel's part is too dear.
 _FEWEST_TILES = 128
 # Pairs of an input and an output channel from which this is the faster way. Fewer will do where one tile is the map: it
 # needs no padding and overlaps with none.
-_FEWEST_PAIRS, _FEWEST_PAIRS_OF_ONE_TILE = 64 * 128, 64 * 64
+_FEWEST_PAIRS, _FEWEST_PAIRS_OF_ONE_TILE = 128 * 128, 64 * 64
 
 
 class _Plan(NamedTuple):
@@ -88,18 +90,18 @@ def _plan(height: int, width: int) -> _Plan:
 
 
 def _tiles(x: Tensor, plan: _Plan) -> Tensor:
-    """b×h×w×C → (pixels under a tile)×(tiles·C)."""
+    """b×h×w×C → tiles×(pixels under a tile)×C."""
     b, height, width, channels = x.shape
     (tile_h, tile_w), (rows, columns) = plan.tile, plan.grid
     if rows == columns == 1:
-        return x.reshape(b, height * width, channels).transpose(0, 1).reshape(height * width, b * channels)
+        return x.reshape(b, height * width, channels)
     x = F.pad(x, (0, 0, 1, columns * tile_w - width + 1, 1, rows * tile_h - height + 1))
     image, row, column, channel = x.stride()
     windows = x.as_strided(
-        (tile_h + 2, tile_w + 2, b, rows, columns, channels),
-        (row, column, image, row * tile_h, column * tile_w, channel),
+        (b, rows, columns, tile_h + 2, tile_w + 2, channels),
+        (image, row * tile_h, column * tile_w, row, column, channel),
     )
-    return windows.reshape((tile_h + 2) * (tile_w + 2), -1)
+    return windows.reshape(b * rows * columns, (tile_h + 2) * (tile_w + 2), channels)
 
 
 def _add_tiles(under: Tensor, plan: _Plan, x: Tensor) -> None:
@@ -107,9 +109,9 @@ def _add_tiles(under: Tensor, plan: _Plan, x: Tensor) -> None:
     b, height, width, channels = x.shape
     (tile_h, tile_w), (rows, columns) = plan.tile, plan.grid
     if rows == columns == 1:
-        x.copy_(under.view(height, width, b, channels).permute(2, 0, 1, 3))
+        x.copy_(under.view(x.shape))
         return
-    under = under.view(tile_h + 2, tile_w + 2, b, rows, columns, channels).permute(2, 3, 0, 4, 1, 5)
+    under = under.view(b, rows, columns, tile_h + 2, tile_w + 2, channels).transpose(2, 3)
     padded = x.new_zeros(b, rows + 1, tile_h, columns + 1, tile_w, channels)
     for down, h in ((0, tile_h), (1, 2)):
         for right, w in ((0, tile_w), (1, 2)):
@@ -120,26 +122,26 @@ def _add_tiles(under: Tensor, plan: _Plan, x: Tensor) -> None:
 
 
 def _split(gradient: Tensor, plan: _Plan) -> Tensor:
-    """b×h×w×K → (pixels of a tile)×(tiles·K)."""
+    """b×h×w×K → tiles×(pixels of a tile)×K."""
     b, height, width, channels = gradient.shape
     (tile_h, tile_w), (rows, columns) = plan.tile, plan.grid
-    if rows == columns == 1:
-        return _tiles(gradient, plan)
     if rows * tile_h > height or columns * tile_w > width:
         gradient = F.pad(gradient, (0, 0, 0, columns * tile_w - width, 0, rows * tile_h - height))
-    tiles = gradient.reshape(b, rows, tile_h, columns, tile_w, channels).permute(2, 4, 0, 1, 3, 5)
-    return tiles.reshape(tile_h * tile_w, -1)
+    tiles = gradient.reshape(b, rows, tile_h, columns, tile_w, channels).transpose(2, 3)
+    return tiles.reshape(b * rows * columns, tile_h * tile_w, channels)
 
 
 def _join(tiles: Tensor, plan: _Plan, out: Tensor) -> None:
     """The inverse of ``_split``, into b×h×w×K."""
     b, height, width, channels = out.shape
     (tile_h, tile_w), (rows, columns) = plan.tile, plan.grid
-    if rows == columns == 1:
-        out.copy_(tiles.view(height, width, b, channels).permute(2, 0, 1, 3))
-        return
-    whole = tiles.view(tile_h, tile_w, b, rows, columns, channels).permute(2, 3, 0, 4, 1, 5)
+    whole = tiles.view(b, rows, columns, tile_h, tile_w, channels).transpose(2, 3)
     out.copy_(whole.reshape(b, rows * tile_h, columns * tile_w, channels)[:, :height, :width])
+
+
+def _transform(matrix: Tensor, tiles: Tensor) -> Tensor:
+    """The matrix times each of tiles×pixels×C: products that fit the innermost cache."""
+    return torch.bmm(matrix.expand(len(tiles), -1, -1), tiles)
 
 
 def _kernel_at_points(weight: Tensor, plan: _Plan) -> Tensor:
@@ -150,7 +152,7 @@ def _kernel_at_points(weight: Tensor, plan: _Plan) -> Tensor:
 
 def _block(plan: _Plan, channels: int) -> int:
     """Images at a time."""
-    return -(-max(_FEWEST_TILES, channels) // (plan.grid[0] * plan.grid[1]))
+    return -(-max(_TILES_AT_A_TIME, channels) // (plan.grid[0] * plan.grid[1]))
 
 
 class Winograd(torch.autograd.Function):
@@ -169,9 +171,9 @@ class Winograd(torch.autograd.Function):
         out = x.new_empty(n, height, width, weight.shape[0])
         step = _block(plan, c)
         for images, result in zip(x.permute(0, 2, 3, 1).split(step), out.split(step), strict=True):
-            at_points = (plan.to_points @ _tiles(images, plan)).view(kernel.shape[0], -1, c)
-            multiplied = torch.bmm(at_points, kernel).view(kernel.shape[0], -1)
-            _join(plan.to_pixels @ multiplied, plan, result)
+            at_points = _transform(plan.to_points, _tiles(images, plan)).transpose(0, 1)
+            multiplied = torch.bmm(at_points, kernel).transpose(0, 1)
+            _join(_transform(plan.to_pixels, multiplied), plan, result)
         return out.permute(0, 3, 1, 2)
 
     @staticmethod
@@ -182,7 +184,6 @@ class Winograd(torch.autograd.Function):
         k = weight.shape[0]
         plan = _plan(height, width)
         kernel = _kernel_at_points(weight, plan)
-        points = kernel.shape[0]
         for_kernel = torch.zeros_like(kernel)
         for_x = x.new_empty(n, height, width, c)
         of_input, of_weight = ctx.needs_input_grad
@@ -191,12 +192,12 @@ class Winograd(torch.autograd.Function):
         for images, upstream, result in zip(
             x.permute(0, 2, 3, 1).split(step), gradient.split(step), for_x.split(step), strict=True
         ):
-            multiplied = (plan.to_pixels.t() @ _split(upstream, plan)).view(points, -1, k)
+            multiplied = _transform(plan.to_pixels.t(), _split(upstream, plan)).transpose(0, 1)
             if of_weight:
-                at_points = (plan.to_points @ _tiles(images, plan)).view(points, -1, c)
+                at_points = _transform(plan.to_points, _tiles(images, plan)).transpose(0, 1)
                 torch.baddbmm(for_kernel, multiplied.transpose(1, 2), at_points, out=for_kernel)  # bench counts it
             if of_input:
-                under = plan.to_points.t() @ torch.bmm(multiplied, kernel).view(points, -1)
+                under = _transform(plan.to_points.t(), torch.bmm(multiplied, kernel).transpose(0, 1))
                 _add_tiles(under, plan, result)
-        for_weight = (plan.kernel.t() @ for_kernel.view(points, -1)).view(3, 3, k, c).permute(2, 3, 0, 1)
+        for_weight = (plan.kernel.t() @ for_kernel.view(-1, k * c)).view(3, 3, k, c).permute(2, 3, 0, 1)
         return for_x.permute(0, 3, 1, 2) if of_input else None, for_weight if of_weight else None
