@@ -20,6 +20,7 @@ from torch import nn
 from twoviews.dataset.batches import Batches
 from twoviews.dataset.random_numbers import epoch_order
 from twoviews.errors import NumbersError, Stopped
+from twoviews.trainers import save_times
 from twoviews.trainers import train as train_module
 from twoviews.trainers.checkpoint import State, checkpoints, save_checkpoint, step_of
 from twoviews.trainers.optimizer import build_optimizer
@@ -153,8 +154,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that went back once, at a jump that does not come again, and was not stopped."""
     path = tmp_path_factory.mktemp("jumps") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "EPOCH_SECONDS", 0.0)
-        patch.setattr(train_module, "SAVE_PAUSE", 0.0)
+        patch.setattr(save_times, "EPOCH_SECONDS", 0.0)
+        patch.setattr(save_times, "SAVE_PAUSE", 0.0)
         computed = run(path, "rollback")
     assert computed == [*range(JUMP + 1), *range(JUMP + 1 - LEFT_OUT), *range(JUMP + 1, EPOCHS * STEPS_PER_EPOCH)]
     return path
@@ -183,7 +184,7 @@ def test_it_goes_on_as_if_it_had_never_seen_the_steps_that_led_to_it(whole: Path
 def test_the_bits_are_the_same_wherever_it_is_stopped_and_saved(
     at: dict[int, Any], minutes: float, epoch_seconds: float, whole: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(train_module, "EPOCH_SECONDS", epoch_seconds)
+    monkeypatch.setattr(save_times, "EPOCH_SECONDS", epoch_seconds)
     for call, action in sorted(at.items(), reverse=True):
         with pytest.raises((Stopped, Crash)):
             run(tmp_path, "rollback", at={call: action}, checkpoint_minutes=minutes)

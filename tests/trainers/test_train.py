@@ -36,6 +36,7 @@ from twoviews.dataset.batches import Batches
 from twoviews.errors import DataError, SettingsError, Stopped
 from twoviews.settings import TrainingSettings
 from twoviews.settings.growth import progress_at
+from twoviews.trainers import save_times
 from twoviews.trainers import train as train_module
 from twoviews.trainers.checkpoint import State, save_checkpoint
 from twoviews.trainers.engine import Engine
@@ -150,9 +151,9 @@ def test_short_epochs_are_saved_when_seconds_have_gone_by(tmp_path: Path, monkey
         task.step = step
         saved.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(train_module, "EPOCH_SECONDS", 10.0)
+            patch.setattr(save_times, "EPOCH_SECONDS", 10.0)
             patch.setattr(train_module, "save_checkpoint", save)
-            patch.setattr(train_module, "time", SimpleNamespace(monotonic=lambda: 0.8 * done))  # 3.2 s an epoch
+            patch.setattr(save_times, "time", SimpleNamespace(monotonic=lambda: 0.8 * done))  # 3.2 s an epoch
             train(task, settings.model_copy(update={"checkpoint_minutes": minutes}), on, run_folder(path), seed=SEED)
         return saved
 

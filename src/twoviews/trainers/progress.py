@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 from twoviews.streams import Unbroken
 
@@ -43,6 +44,22 @@ def say(text: str) -> None:
     """Print a line in the first process, whatever the terminal can show; a closed one does not end a run."""
     if speaks() and sys.stdout is not None:
         print(_without_controls(text), file=Unbroken(sys.stdout), flush=True)
+
+
+def described(row: dict[str, Any], timing: dict[str, float]) -> str:
+    """An epoch's row of metrics.jsonl and of timing.jsonl, or what they come to so far, as a person reads it."""
+    labels = {
+        "loss": "loss {:.3f}",
+        "contrastive_top1": "top-1 {:.1%}",
+        "train_loss": "loss {:.3f}",
+        "train_top1": "train {:.1%}",
+        "val_top1": "val {:.1%}",
+        "knn_top1": "kNN {:.1%}",
+        "effective_rank": "rank {:.0f}",
+    }
+    parts = [text.format(row[key]) for key, text in labels.items() if row.get(key) is not None]
+    speed = f"{timing['images_per_second']:.0f} images/s, {timing['data_wait']:.0%} waiting for data"
+    return "  ".join([*parts, speed])
 
 
 class Progress:

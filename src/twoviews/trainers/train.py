@@ -6,15 +6,13 @@ weights, the optimizer and a step number, and a resumed run ends with the same b
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 
 from torch import Tensor
-from torch.optim import Optimizer
 
-from twoviews.errors import Stopped
+from twoviews.dataset.batches import Fetched
+from twoviews.errors import NumbersError, Stopped
 from twoviews.settings import TrainingSettings
 from twoviews.settings.growth import progress_at
 from twoviews.trainers.begun_epoch import BegunEpoch, epoch_row
@@ -25,19 +23,16 @@ from twoviews.trainers.feed import Feed
 from twoviews.trainers.memory import within_memory
 from twoviews.trainers.optimizer import build_optimizer, lr_at, schedule, set_lr
 from twoviews.trainers.pace import Pace
-from twoviews.trainers.progress import Progress, say
+from twoviews.trainers.progress import Progress, described, say
 from twoviews.trainers.rollback import LEFT_OUT, MOST, gives_up, go_back
 from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.save_times import SaveTimes
 from twoviews.trainers.signals import StopRequests
 from twoviews.trainers.stepper import Stepper
 from twoviews.trainers.steps import Batch
 from twoviews.trainers.take_up import take_up
 from twoviews.trainers.task import Task, batch_size_of
-from twoviews.trainers.watch import LOG_STEPS, state_not_finite
-
-# Between two saves at ends of epochs: with few labels an epoch is a step, and flushing files would take longer.
-EPOCH_SECONDS = 10.0
-SAVE_PAUSE = 50.0  # times as long as a save takes: on a GPU epochs are short, and weights large
+from twoviews.trainers.watch import LOG_STEPS, Jump, NotFinite, state_not_finite
 
 
 @within_memory
@@ -52,174 +47,199 @@ def train(task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder
         ResourceError: memory does not suffice for the batch, or the disk for a checkpoint.
         Stopped: a signal asked for it; a checkpoint was saved.
     """
-    size = batch_size_of(task, settings, engine)
-    steps_per_epoch = len(task.batches) // size
-    steps = settings.epochs * steps_per_epoch
-    if size != settings.batch_size:
-        say(f"{task.name}: batch lowered from {settings.batch_size} to {size}, the number of images there are")
-    rates = schedule(settings, size, steps_per_epoch)
-    optimizer = build_optimizer(task.module, settings, task.backbone_lr_scale, fused=engine.can_fuse)
-    reach = LEFT_OUT if settings.on_spike == "rollback" else 0
-    state, best_weights = _begin(task, settings, optimizer, engine, run, steps=steps, reach=reach)
-    stepper = Stepper(task, optimizer, settings, engine, seed)
-    if reach and state.step == 0 and run.writes:
-        state.engine = engine.state()
-        save_checkpoint(run.checkpoints, task.module, optimizer, state)  # always somewhere to go back to
-
-    feed = Feed(task, size, steps, seed, engine)
+    training = _Training(task, settings, engine, run, seed)
     with (
-        Progress(task.name, settings.epochs, steps_per_epoch, state.step, engine.is_first) as progress,
+        Progress(
+            task.name, settings.epochs, training.steps_per_epoch, training.state.step, engine.is_first
+        ) as progress,
         StopRequests() as stop,
-        closing(feed),
+        closing(training.feed),
     ):
-        saves = _Saves(60 * settings.checkpoint_minutes)
-        feed.go_to(state.step, state.left_out)
-        begun = BegunEpoch(task, settings, engine, state)
-        for step, fetched in feed:
-            epoch, position = divmod(step, steps_per_epoch)
-            lr = lr_at(step, **rates)
-            set_lr(optimizer, lr)
-            if fetched is not None:
-                batch = Batch(*fetched, epoch, progress_at(epoch, settings.epochs))
-                begun.add(stepper.step(batch, step, begun.watch))
-            state.step = step + 1
-            finished = position == steps_per_epoch - 1
-            left_out = sum(step - position <= other <= step for other in state.left_out)
-            trained = position + 1 - left_out
-            if step % LOG_STEPS == 0 or finished:
-                progress.step(state.step, _describe(begun.means(trained), begun.pace.figures(trained * size)))
+        saves = SaveTimes(60 * settings.checkpoint_minutes)
+        training.go_on()
+        for step, fetched in training.feed:
+            training.take_step(step, fetched)
+            ends_epoch = (step + 1) % training.steps_per_epoch == 0
+            if step % LOG_STEPS == 0 or ends_epoch:
+                progress.step(step + 1, training.so_far())
 
-            stopping = due = failed = False
+            stopping = due = False
             jump = None
             # Asking the other GPUs is a wait for them; processes on CPUs meet at every step anyway.
-            if begun.watch.due(step) or finished:
-                late = saves.are_due(finished) or state.step == steps
-                stopping, due, failed = engine.any(stop.exit_code is not None, late, begun.watch.look())
-                jump = None if failed else begun.watch.judge()
-            if failed:
-                raise record_failure(task, settings, engine, run, begun.watch.failure, size=size, seed=seed)
+            if training.begun.watch.due(step) or ends_epoch:
+                late = saves.is_due(ends_epoch) or step + 1 == training.steps
+                stopping, due, jump = training.look(stop.exit_code is not None, late)
             if jump is not None and settings.on_spike != "warn":
-                if settings.on_spike == "stop" or state.rollbacks == MOST:
-                    raise gives_up(task, settings, run, state, jump)
-                state, best_weights = go_back(task, optimizer, engine, run, state, jump)
-                feed.go_to(state.step, state.left_out)
-                begun = BegunEpoch(task, settings, engine, state)
+                training.go_back(jump)
                 continue
-            if finished or stopping or due:
-                # A checkpoint must not hold what no training can go on from.
-                broken = state_not_finite(task.module, optimizer, step)
-                if broken is not None:
-                    raise record_failure(task, settings, engine, run, broken, size=size, seed=seed)
-                begun.sum_up(state)
-            if finished:
-                row = {"epoch": epoch + 1, "step": state.step, "lr": lr, **epoch_row(state.sums, trained, left_out)}
-                timing = begun.pace.figures(trained * size)
-                row |= task.evaluate(epoch + 1)
-                best_weights = _keep_best(task, row, state, best_weights)
-                begun.end(state)
-                if run.writes:
-                    run.add_epoch(row, timing)
-                progress.epoch(epoch + 1, state.step, _describe(row, timing))
+            if ends_epoch or stopping or due:
+                training.sum_up()
+            if ends_epoch:
+                progress.epoch((step + 1) // training.steps_per_epoch, step + 1, training.end_epoch())
             if stopping or due:
                 with saves.timed():
-                    _save(task, optimizer, engine, run, state, best_weights, reach)
-            if finished:
-                begun.pace = Pace(task.batches)  # the save is no part of the next epoch
+                    training.save()
+            if ends_epoch:
+                training.begun.pace = Pace(task.batches)  # the save is no part of the next epoch
             if stopping:
                 raise Stopped(
-                    f"{task.name} stopped at step {state.step} of {steps}; the same command goes on from there.",
+                    f"{task.name} stopped at step {step + 1} of {training.steps}; the same command goes on from there.",
                     stop.exit_code or 143,
                 )
-    if best_weights is not None:
-        task.module.load_state_dict(best_weights)
+    if training.best_weights is not None:
+        task.module.load_state_dict(training.best_weights)
 
 
-def _begin(
-    task: Task,
-    settings: TrainingSettings,
-    optimizer: Optimizer,
-    engine: Engine,
-    run: RunFolder,
-    *,
-    steps: int,
-    reach: int,
-) -> tuple[State, dict[str, Tensor] | None]:
-    """Take the run up where it was, its folder as it was then, and say so; the state and the best epoch's weights."""
-    state, best_weights, damages = take_up(task, optimizer, engine, run)
-    for damage in damages:
-        say(f"{task.name}: damaged checkpoint left aside: {damage}")
-    if engine.is_first:
-        run.cut_metrics(state.metrics_bytes)
-        if state.step < steps:
-            best, more = task.select is not None, int(reach > 0)
-            require_room(run.checkpoints, task.module, settings.optimizer, keeps_best=best, more=more)
-        if state.step and run.writes:
-            settle(run.checkpoints, state.step, reach)
-    if state.step:
-        caution = "" if engine.repeats else "; on this GPU the last bits may differ from those of a run without a stop"
-        say(f"{task.name}: going on from step {state.step} of {steps}{caution}")
-    engine.barrier()
-    return state, best_weights
+class _Training:
+    """What the loop works on, taken up where the run folder's newest checkpoint left it.
 
+    Attributes:
+        steps_per_epoch, steps: of each epoch, and of them all.
+        state: what a checkpoint holds beside weights and optimizer; its ``step`` is the number of steps done.
+        best_weights: those of the best epoch so far; None where the last epoch is the model.
+        feed: each step with its batch.
+        begun: the epoch that is being trained, from ``go_on`` on.
+    """
 
-class _Saves:
-    """When to save a checkpoint: ``seconds`` after the last one; at the end of an epoch sooner, if saving is short."""
+    begun: BegunEpoch
 
-    def __init__(self, seconds: float) -> None:
-        self._wait = seconds
-        self._last, self._took = time.monotonic(), 0.0
+    def __init__(self, task: Task, settings: TrainingSettings, engine: Engine, run: RunFolder, seed: int) -> None:
+        self._task, self._settings, self._engine, self._run, self._seed = task, settings, engine, run, seed
+        self._size = batch_size_of(task, settings, engine)
+        self.steps_per_epoch = len(task.batches) // self._size
+        self.steps = settings.epochs * self.steps_per_epoch
+        if self._size != settings.batch_size:
+            say(
+                f"{task.name}: batch lowered from {settings.batch_size} to {self._size}, the number of images there are"
+            )
+        self._rates = schedule(settings, self._size, self.steps_per_epoch)
+        self._optimizer = build_optimizer(task.module, settings, task.backbone_lr_scale, fused=engine.can_fuse)
+        self._reach = LEFT_OUT if settings.on_spike == "rollback" else 0
+        self.state, self.best_weights = self._take_up()
+        self._stepper = Stepper(task, self._optimizer, settings, engine, seed)
+        if self._reach and self.state.step == 0 and run.writes:
+            self.state.engine = engine.state()
+            save_checkpoint(run.checkpoints, task.module, self._optimizer, self.state)  # always somewhere to go back to
+        self.feed = Feed(task, self._size, self.steps, seed, engine)
 
-    def are_due(self, at_end_of_epoch: bool) -> bool:
-        """Whether it is time for one."""
-        sooner = min(self._wait, max(EPOCH_SECONDS, SAVE_PAUSE * self._took))
-        return time.monotonic() - self._last > (sooner if at_end_of_epoch else self._wait)
+    def _take_up(self) -> tuple[State, dict[str, Tensor] | None]:
+        """Bring weights, optimizer and folder to the newest checkpoint, and say so; its state and best weights."""
+        task, run = self._task, self._run
+        state, best_weights, damages = take_up(task, self._optimizer, self._engine, run)
+        for damage in damages:
+            say(f"{task.name}: damaged checkpoint left aside: {damage}")
+        if self._engine.is_first:
+            run.cut_metrics(state.metrics_bytes)
+            if state.step < self.steps:
+                best, more = task.select is not None, int(self._reach > 0)
+                require_room(run.checkpoints, task.module, self._settings.optimizer, keeps_best=best, more=more)
+            if state.step and run.writes:
+                settle(run.checkpoints, state.step, self._reach)
+        if state.step:
+            caution = "; on this GPU the last bits may differ from those of a run without a stop"
+            say(
+                f"{task.name}: going on from step {state.step} of {self.steps}{'' if self._engine.repeats else caution}"
+            )
+        self._engine.barrier()
+        return state, best_weights
 
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Around a save."""
-        started = time.monotonic()
-        yield
-        self._last = time.monotonic()
-        self._took = self._last - started
+    def go_on(self) -> None:
+        """Read images, and count the epoch's figures, on from the state."""
+        self.feed.go_to(self.state.step, self.state.left_out)
+        self.begun = BegunEpoch(self._task, self._settings, self._engine, self.state)
 
+    def take_step(self, step: int, fetched: Fetched | None) -> None:
+        """Train on a step's images; a step that is left out has none."""
+        set_lr(self._optimizer, lr_at(step, **self._rates))
+        if fetched is not None:
+            epoch = step // self.steps_per_epoch
+            batch = Batch(*fetched, epoch, progress_at(epoch, self._settings.epochs))
+            self.begun.add(self._stepper.step(batch, step, self.begun.watch))
+        self.state.step = step + 1
 
-def _save(
-    task: Task,
-    optimizer: Optimizer,
-    engine: Engine,
-    run: RunFolder,
-    state: State,
-    best_weights: dict[str, Tensor] | None,
-    reach: int,
-) -> None:
-    state.engine = engine.state()
-    if run.writes:
-        state.metrics_bytes = run.metrics_bytes()
-        save_checkpoint(run.checkpoints, task.module, optimizer, state, best_weights, reach)
-        forget_failure(run)
-    engine.barrier()
+    def so_far(self) -> str:
+        """The epoch's figures up to here, to be shown; a wait for the device."""
+        trained, _ = self._steps_of_epoch()
+        return described(self.begun.means(trained), self.begun.pace.figures(trained * self._size))
 
+    def look(self, asked_to_stop: bool, late: bool) -> tuple[bool, bool, Jump | None]:
+        """Whether to stop, whether to save, and where the loss jumped: the same in every process, all of them call it.
 
-def _keep_best(
-    task: Task, row: dict[str, Any], state: State, best: dict[str, Tensor] | None
-) -> dict[str, Tensor] | None:
-    if task.select is None or row[task.select] <= state.best.get(task.select, -1.0):
-        return best
-    state.best = {"epoch": row["epoch"], task.select: row[task.select]}
-    return {name: tensor.detach().clone() for name, tensor in task.module.state_dict().items()}
+        Args:
+            asked_to_stop: whether a signal asked this process to.
+            late: whether it is time to save, in this process.
 
+        Raises:
+            NumbersError: a number was not finite.
+        """
+        watch = self.begun.watch
+        stopping, due, failed = self._engine.any(asked_to_stop, late, watch.look())
+        if failed:
+            raise self._failed(watch.failure)
+        return stopping, due, watch.judge()
 
-def _describe(row: dict[str, Any], timing: dict[str, float]) -> str:
-    """A row of metrics as a person reads it while waiting."""
-    labels = {
-        "loss": "loss {:.3f}",
-        "contrastive_top1": "top-1 {:.1%}",
-        "train_loss": "loss {:.3f}",
-        "train_top1": "train {:.1%}",
-        "val_top1": "val {:.1%}",
-        "knn_top1": "kNN {:.1%}",
-        "effective_rank": "rank {:.0f}",
-    }
-    parts = [text.format(row[key]) for key, text in labels.items() if row.get(key) is not None]
-    speed = f"{timing['images_per_second']:.0f} images/s, {timing['data_wait']:.0%} waiting for data"
-    return "  ".join([*parts, speed])
+    def go_back(self, jump: Jump) -> None:
+        """To a checkpoint from before the loss jumped, and on from there.
+
+        Raises:
+            NumbersError: ``--on-spike stop``, or the run went back often enough.
+        """
+        if self._settings.on_spike == "stop" or self.state.rollbacks == MOST:
+            raise gives_up(self._task, self._settings, self._run, self.state, jump)
+        self.state, self.best_weights = go_back(self._task, self._optimizer, self._engine, self._run, self.state, jump)
+        self.go_on()
+
+    def sum_up(self) -> None:
+        """Bring what the epoch has come to into the state.
+
+        Raises:
+            NumbersError: weights or the optimizer's state are not finite; a checkpoint must not hold what no training
+                can go on from.
+        """
+        broken = state_not_finite(self._task.module, self._optimizer, self.state.step - 1)
+        if broken is not None:
+            raise self._failed(broken)
+        self.begun.sum_up(self.state)
+
+    def end_epoch(self) -> str:
+        """Evaluate and log the epoch that ``sum_up`` summed up, and begin the next; its figures, to be shown."""
+        state = self.state
+        epoch, (trained, left_out) = state.step // self.steps_per_epoch, self._steps_of_epoch()
+        row = {"epoch": epoch, "step": state.step, "lr": lr_at(state.step - 1, **self._rates)}
+        row |= epoch_row(state.sums, trained, left_out)
+        timing = self.begun.pace.figures(trained * self._size)
+        row |= self._task.evaluate(epoch)
+        self._keep_best(row)
+        self.begun.end(state)
+        if self._run.writes:
+            self._run.add_epoch(row, timing)
+        return described(row, timing)
+
+    def save(self) -> None:
+        """Save a checkpoint; every process calls it."""
+        run, state = self._run, self.state
+        state.engine = self._engine.state()
+        if run.writes:
+            state.metrics_bytes = run.metrics_bytes()
+            save_checkpoint(run.checkpoints, self._task.module, self._optimizer, state, self.best_weights, self._reach)
+            forget_failure(run)
+        self._engine.barrier()
+
+    def _steps_of_epoch(self) -> tuple[int, int]:
+        """How many of the epoch's steps up to here were trained on, and how many left out."""
+        last = self.state.step - 1
+        first = last - last % self.steps_per_epoch
+        left_out = sum(first <= step <= last for step in self.state.left_out)
+        return last + 1 - first - left_out, left_out
+
+    def _failed(self, failure: NotFinite | None) -> NumbersError:
+        return record_failure(
+            self._task, self._settings, self._engine, self._run, failure, size=self._size, seed=self._seed
+        )
+
+    def _keep_best(self, row: dict[str, Any]) -> None:
+        select = self._task.select
+        if select is None or row[select] <= self.state.best.get(select, -1.0):
+            return
+        self.state.best = {"epoch": row["epoch"], select: row[select]}
+        self.best_weights = {name: tensor.detach().clone() for name, tensor in self._task.module.state_dict().items()}
