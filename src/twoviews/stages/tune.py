@@ -22,7 +22,7 @@ from twoviews.stages.setup import Shared
 from twoviews.stages.study_layout import Layout
 from twoviews.stages.tune_choice import Scores, choose, rule
 from twoviews.stages.tune_space import KINDS, NAMES, Kind, recipes, searched
-from twoviews.stages.tune_trial import FOLDER, TrialPart, parts_of, run_trial, trial_name, trial_scores
+from twoviews.stages.tune_trial import FOLDER, TrialPart, parts_of, run_trial, trial_name, trial_of, trial_scores
 from twoviews.trainers.progress import say
 
 
@@ -57,10 +57,8 @@ class Sweep:
 
     def run_one(self, name: str) -> None:
         """Run the trial of this name, as ``trials`` has it."""
-        for kind in KINDS:
-            for number, recipe in enumerate(recipes(kind, self.settings)):
-                if trial_name(kind, number) == name:
-                    run_trial(kind, number, recipe, self._parts(), self.settings, self.one)
+        kind, number = trial_of(name)
+        run_trial(kind, number, recipes(kind, self.settings)[number], self._parts(), self.settings, self.one)
 
     def tuned(self, kind: Kind, plan: StudyCommand, *, were_run: bool = False) -> StudyCommand:
         """The plan with the recipe of this kind that its sweep chooses, once what is left of the sweep is run.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.special import log_softmax
@@ -149,6 +149,12 @@ def _name(kind: Kind, number: int, part: TrialPart) -> str:
 def trial_name(kind: Kind, number: int) -> str:
     """A trial's folder in the study's."""
     return f"{FOLDER}/{kind}-{number}"
+
+
+def trial_of(name: str) -> tuple[Kind, int]:
+    """Kind and number of the trial of this ``trial_name``."""
+    kind, _, number = name.removeprefix(f"{FOLDER}/").rpartition("-")
+    return cast(Kind, kind), int(number)
 
 
 def _failed(folder: Path) -> bool:
