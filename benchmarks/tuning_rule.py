@@ -15,7 +15,7 @@ import json
 import numpy as np
 from machine import machine
 
-from twoviews.stages.tune_choice import LEVEL, Scores, choose
+from twoviews.stages.tune_choice import LEVEL, TrialScores, choose
 
 SWEEPS, TRIALS = 1000, 8
 SPACES = {"no trial differs": (0.0, 0.0), "as good as the recipe": (0.0, 3.0), "mostly worse": (-3.0, 3.0)}
@@ -62,13 +62,15 @@ def main() -> None:
     print(json.dumps(machine("numpy")))
 
 
-def sweep(rng: np.random.Generator, effects: np.ndarray, images: int, trainings: int, training: float) -> list[Scores]:
+def sweep(
+    rng: np.random.Generator, effects: np.ndarray, images: int, trainings: int, training: float
+) -> list[TrialScores]:
     """Scores of trials whose logits differ by ``effects``; each training scores its part of the images."""
     logits = rng.normal(0.25, DIFFICULTY, images) + effects[:, None]
     luck = rng.normal(0, training, (len(effects), trainings))
     logits += np.repeat(luck, -(-images // trainings), axis=1)[:, :images]
     correct = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
-    return [Scores(row, np.zeros(images)) for row in correct]
+    return [TrialScores(row, np.zeros(images)) for row in correct]
 
 
 if __name__ == "__main__":

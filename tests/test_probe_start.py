@@ -25,7 +25,7 @@ from twoviews.stages.probe_start import start_from_probe
 from twoviews.stages.setup import Shared
 from twoviews.stages.tune import _images_seen
 from twoviews.stages.tune_space import KINDS, recipes
-from twoviews.stages.tune_trial import parts_of
+from twoviews.stages.tune_trial import trainings_of
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.validate import forward_all
 from twoviews.trainers.weights import save_weights
@@ -111,7 +111,7 @@ def test_with_fewer_labels_it_keeps_its_epochs_and_others_get_more() -> None:
 
 def test_a_sweep_shows_both_recipes_as_many_images(shared: Shared) -> None:
     study = StudyCommand(tune=3, supervised={"epochs": 60}, finetune={"probe_start": True, "epochs": 60})  # type: ignore[arg-type]
-    parts = parts_of(shared, study.seed)
-    assert {part.share for part in parts} != {1.0}
-    baseline, finetune = (_images_seen(recipes(kind, study), parts) for kind in KINDS)
+    trainings = trainings_of(shared, study.seed)
+    assert {training.share for training in trainings} != {1.0}
+    baseline, finetune = (_images_seen(recipes(kind, study), trainings) for kind in KINDS)
     assert baseline == finetune

@@ -23,9 +23,9 @@ from twoviews.stages.comparison import Comparison, Work, clocked, first_stages, 
 from twoviews.stages.data_files import data_results
 from twoviews.stages.in_run_folder import in_run_folder
 from twoviews.stages.jobs import Jobs, require_one_process
-from twoviews.stages.parts import PRETRAINING, parts_of
 from twoviews.stages.setup import Shared, say_counts
 from twoviews.stages.study_layout import Layout, layout, prepare_seeds
+from twoviews.stages.study_parts import PRETRAINING, parts_of
 from twoviews.stages.study_plan import fitted
 from twoviews.stages.study_words import protocol, say_found
 from twoviews.stages.tune import Sweep

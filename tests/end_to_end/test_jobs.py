@@ -20,15 +20,15 @@ from test_interrupted import same_study, wait_for_rows
 from twoviews.errors import CheckpointError, NumbersError, ResourceError, SettingsError, Stopped, TwoviewsError
 from twoviews.settings import StudyCommand
 from twoviews.stages import jobs, part_worker
-from twoviews.stages.parts import Part, next_part
 from twoviews.stages.setup import load_splits
+from twoviews.stages.study_parts import StudyPart, next_part
 from twoviews.trainers.resume import DATA_INDEX, keep_fingerprint
 
 
-def parts(root: Path, *names: str) -> list[Part]:
+def parts(root: Path, *names: str) -> list[StudyPart]:
     """Of comparisons of these names: their trainings, then their tests."""
-    first = [Part(root / name, (stage,), {stage: 1.0}) for name in names for stage in ("supervised", "finetune")]
-    return [*first, *(Part(root / name, ("test",), {}, is_last=True) for name in names)]
+    first = [StudyPart(root / name, (stage,), {stage: 1.0}) for name in names for stage in ("supervised", "finetune")]
+    return [*first, *(StudyPart(root / name, ("test",), {}, is_last=True) for name in names)]
 
 
 Run = Callable[..., dict[str, float]]
@@ -54,8 +54,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_a_test_waits_for_the_models_of_its_comparison() -> None:
     one, other = Path("one"), Path("other")
-    trains, tunes, ends = (Part(one, (stage,), {}, stage == "test") for stage in ("supervised", "finetune", "test"))
-    elsewhere = Part(other, ("supervised",), {})
+    trains, tunes, ends = (
+        StudyPart(one, (stage,), {}, stage == "test") for stage in ("supervised", "finetune", "test")
+    )
+    elsewhere = StudyPart(other, ("supervised",), {})
     assert next_part([ends, tunes], [trains]) is tunes
     assert next_part([ends], [trains, tunes]) is None
     assert next_part([ends], [elsewhere]) is ends

@@ -23,9 +23,9 @@ from twoviews.stages.backbones import new_backbone
 from twoviews.stages.comparison import Comparison
 from twoviews.stages.setup import Shared
 from twoviews.stages.tune import Sweep, trial_epochs
-from twoviews.stages.tune_choice import Scores
+from twoviews.stages.tune_choice import TrialScores
 from twoviews.stages.tune_space import KINDS, recipes
-from twoviews.stages.tune_trial import parts_of
+from twoviews.stages.tune_trial import trainings_of
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.weights import save_weights
 
@@ -134,27 +134,27 @@ def test_both_sweeps_see_as_many_images_as_the_record_says(swept: Comparison) ->
 
 def test_each_half_is_scored_by_the_training_that_did_not_see_it(swept: Comparison) -> None:
     splits = swept.shared.splits
-    parts = parts_of(swept.shared, seed=0)
-    for part in parts:
-        mine, other = part.shared.splits.train, part.held_out
+    trainings = trainings_of(swept.shared, seed=0)
+    for training in trainings:
+        mine, other = training.shared.splits.train, training.held_out
         assert sorted([*mine.rows, *other.rows]) == sorted(splits.train.rows)
         assert mine.labels is not None
         assert np.ptp(np.bincount(mine.labels)) <= 1
-        assert part.shared.splits.val is splits.val  # takes no part in the choice
-        assert part.share == 0.5
-        written = (swept.folder / f"tune/supervised-0/{part.name}/validation.csv").read_text()
+        assert training.shared.splits.val is splits.val  # takes no part in the choice
+        assert training.share == 0.5
+        written = (swept.folder / f"tune/supervised-0/{training.name}/validation.csv").read_text()
         assert [line.split(",")[0] for line in written.splitlines()[1:]] == [other.name(i) for i in range(len(other))]
-    assert [r.tolist() for r in (parts[0].held_out.rows, parts[1].held_out.rows)] == [
-        r.tolist() for r in (parts[1].shared.splits.train.rows, parts[0].shared.splits.train.rows)
+    assert [r.tolist() for r in (trainings[0].held_out.rows, trainings[1].held_out.rows)] == [
+        r.tolist() for r in (trainings[1].shared.splits.train.rows, trainings[0].shared.splits.train.rows)
     ]
-    assert parts_of(swept.shared, seed=1)[0].held_out.rows.tolist() != parts[0].held_out.rows.tolist()
+    assert trainings_of(swept.shared, seed=1)[0].held_out.rows.tolist() != trainings[0].held_out.rows.tolist()
 
 
 def test_a_trial_has_no_test_images(swept: Comparison) -> None:
-    for part in parts_of(swept.shared, seed=0):
-        assert part.shared.splits.test_images is None
+    for training in trainings_of(swept.shared, seed=0):
+        assert training.shared.splits.test_images is None
         with pytest.raises(DataError, match="no test part"):
-            part.shared.splits.open_test()
+            training.shared.splits.open_test()
     assert swept.shared.splits.test_images is not None
 
 
@@ -228,10 +228,10 @@ def test_what_a_sweep_chose_does_not_change_what_the_other_tries(
     settings = a_study(tune=3, supervised={**SMALL, "epochs": 3})
     tried: list[int] = []
 
-    def scored(kind: str, number: int, recipe: Any, *_: Any) -> Scores:
+    def scored(kind: str, number: int, recipe: Any, *_: Any) -> TrialScores:
         tried.append(recipe.epochs)
         correct = np.arange(900) < 300 + 200 * (number == 2)
-        return Scores(correct, np.ones(900))
+        return TrialScores(correct, np.ones(900))
 
     monkeypatch.setattr("twoviews.stages.tune.run_trial", scored)
     monkeypatch.setattr("twoviews.stages.tune.write_json", lambda *_: None)
@@ -278,7 +278,7 @@ def test_a_trial_that_failed_elsewhere_is_out_here_too(swept: Comparison, tmp_pa
     (tmp_path / "tune/supervised-1/fold-0").mkdir(parents=True)
     (tmp_path / "tune/supervised-1/fold-0/failure.json").write_text("{}")
     one = replace(swept, folder=tmp_path)
-    assert tune_trial.trial_scores("supervised", 1, parts_of(swept.shared, seed=0), one) is None
+    assert tune_trial.trial_scores("supervised", 1, trainings_of(swept.shared, seed=0), one) is None
 
 
 def test_with_enough_validation_images_each_trial_is_trained_once_on_all(
@@ -324,14 +324,14 @@ def test_a_trial_that_diverges_is_out_and_the_recipe_that_does_ends_it(
 
 
 def test_a_damaged_score_says_how_to_go_on(swept: Comparison) -> None:
-    part = parts_of(swept.shared, seed=0)[0]
+    training = trainings_of(swept.shared, seed=0)[0]
     path = swept.folder / "tune/finetune-1/fold-0/validation.csv"
     whole = path.read_bytes()
     try:
         for damaged in (whole[:40], whole.replace(b",", b";"), whole + whole.splitlines(keepends=True)[1]):
             path.write_bytes(damaged)
             with pytest.raises(CheckpointError, match=r"delete .*fold-0, and the same command"):
-                tune_trial._scores(path.parent, part)
+                tune_trial._scores(path.parent, training)
     finally:
         path.write_bytes(whole)
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest, qmc
 
 from twoviews.settings import StudyCommand
-from twoviews.stages.tune_choice import ENOUGH, LEVEL, Choice, Scores, choose, p_over_recipe, rule
+from twoviews.stages.tune_choice import ENOUGH, LEVEL, Choice, TrialScores, choose, p_over_recipe, rule
 from twoviews.stages.tune_space import (
     BACKBONE_LR_SCALE,
     EPOCHS_TIMES,
@@ -126,12 +126,12 @@ def test_between_is_even_on_a_logarithmic_scale() -> None:
     assert between(1.0, 0.5, 2.0) == pytest.approx(2.0)
 
 
-def scores(correct: Any, loss: float = 1.0) -> Scores:
+def scores(correct: Any, loss: float = 1.0) -> TrialScores:
     found = np.asarray(correct, dtype=bool)
-    return Scores(found, np.full(len(found), loss))
+    return TrialScores(found, np.full(len(found), loss))
 
 
-def first_right(count: int, images: int, loss: float = 1.0) -> Scores:
+def first_right(count: int, images: int, loss: float = 1.0) -> TrialScores:
     return scores(np.arange(images) < count, loss)
 
 
@@ -147,7 +147,7 @@ def test_p_is_the_one_sided_sign_test_times_the_trials() -> None:
     assert p_over_recipe(recipe, recipe, 3) == 1.0
 
 
-def noise(rng: np.random.Generator, images: int, trials: int, run_points: float) -> list[Scores]:
+def noise(rng: np.random.Generator, images: int, trials: int, run_points: float) -> list[TrialScores]:
     """Trials that differ by chance alone: images of every difficulty, and trainings that turn out well or badly."""
     logit = rng.normal(0.25, 1.6, images) + rng.normal(0, run_points / 17, (trials, 1))  # 17 points for each unit
     return [scores(row) for row in rng.random((trials, images)) < 1 / (1 + np.exp(-logit))]

@@ -26,7 +26,7 @@ from twoviews.settings import StudyCommand
 from twoviews.stages.comparison import Spent
 from twoviews.stages.job_shares import environment_of, share_of
 from twoviews.stages.part_worker import FAILED, IDLE, SAID, SPENT, work
-from twoviews.stages.parts import Part, next_part
+from twoviews.stages.study_parts import StudyPart, next_part
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.progress import say
 from twoviews.trainers.signals import StopRequests
@@ -53,7 +53,7 @@ class _Job:
     """One process and what it does."""
 
     def __init__(self, number: int, settings: StudyCommand, root: Path, engine: Engine) -> None:
-        self.part: Part | None = None
+        self.part: StudyPart | None = None
         self.is_idle = False  # while it loads the data it can't be given anything
         self.is_told_to_end = False
         own = settings.model_copy(update={"jobs": 1, **share_of(settings, engine)})
@@ -64,7 +64,7 @@ class _Job:
             self.process.start()
         theirs.close()
 
-    def give(self, part: Part) -> None:
+    def give(self, part: StudyPart) -> None:
         self.part, self.is_idle = part, False
         self._send((str(part.folder), part.stages))
 
@@ -101,7 +101,7 @@ class Jobs:
 
     def __init__(
         self,
-        parts: Sequence[Part],
+        parts: Sequence[StudyPart],
         settings: StudyCommand,
         root: Path,
         engine: Engine,

@@ -11,10 +11,10 @@ from twoviews.settings import ClassifierSettings, FinetuneSettings, StudyCommand
 from twoviews.stages.backbones import new_backbone
 from twoviews.stages.comparison import sgd_probe
 from twoviews.stages.job_shares import at_full_speed, threads_of_part
-from twoviews.stages.parts import parts_of
 from twoviews.stages.plan import PLAN_ADVICE, with_epochs
 from twoviews.stages.setup import Shared
 from twoviews.stages.study_layout import Layout
+from twoviews.stages.study_parts import parts_of
 from twoviews.stages.tasks import classifier_task, simclr_model, simclr_task
 from twoviews.stages.tune import trial_epochs
 from twoviews.trainers.device import cpu_threads

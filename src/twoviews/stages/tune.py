@@ -17,12 +17,20 @@ from typing import Any
 from twoviews.files import read_record, write_json
 from twoviews.settings import StudyCommand
 from twoviews.stages.comparison import Comparison, with_share
-from twoviews.stages.parts import Part, longest_first
 from twoviews.stages.setup import Shared
 from twoviews.stages.study_layout import Layout
-from twoviews.stages.tune_choice import Scores, choose, rule
+from twoviews.stages.study_parts import StudyPart, longest_first
+from twoviews.stages.tune_choice import TrialScores, choose, rule
 from twoviews.stages.tune_space import KINDS, NAMES, Kind, recipes, searched
-from twoviews.stages.tune_trial import FOLDER, TrialPart, parts_of, run_trial, trial_name, trial_of, trial_scores
+from twoviews.stages.tune_trial import (
+    FOLDER,
+    TrialTraining,
+    run_trial,
+    trainings_of,
+    trial_name,
+    trial_of,
+    trial_scores,
+)
 from twoviews.trainers.progress import say
 
 
@@ -43,22 +51,23 @@ class Sweep:
         """The sweep of the study in ``root``: for its first seed with all labels."""
         return cls(settings, replace(plan.mains[0], folder=root))
 
-    def trials(self, kind: Kind) -> list[Part]:
+    def trials(self, kind: Kind) -> list[StudyPart]:
         """The trials of this kind as parts that can be run at once, the recipe as it is first; none once it is done."""
         tried = recipes(kind, self.settings)
         if _holds(self.results() or {}, kind, tried):
             return []
-        parts, images = self._parts(), len(self.one.shared.splits.train)
-        passes = [_images_seen([recipe], parts) / images for recipe in tried]
+        trainings, images = self._trainings(), len(self.one.shared.splits.train)
+        passes = [_images_seen([recipe], trainings) / images for recipe in tried]
         first, *others = [
-            Part(self.one.folder, (trial_name(kind, number),), {kind: count}) for number, count in enumerate(passes)
+            StudyPart(self.one.folder, (trial_name(kind, number),), {kind: count})
+            for number, count in enumerate(passes)
         ]
         return [first, *longest_first(others)]
 
     def run_one(self, name: str) -> None:
         """Run the trial of this name, as ``trials`` has it."""
         kind, number = trial_of(name)
-        run_trial(kind, number, recipes(kind, self.settings)[number], self._parts(), self.settings, self.one)
+        run_trial(kind, number, recipes(kind, self.settings)[number], self._trainings(), self.settings, self.one)
 
     def tuned(self, kind: Kind, plan: StudyCommand, *, were_run: bool = False) -> StudyCommand:
         """The plan with the recipe of this kind that its sweep chooses, once what is left of the sweep is run.
@@ -96,31 +105,31 @@ class Sweep:
     def _file(self) -> Path:
         return self.one.folder / FOLDER / "results.json"
 
-    def _parts(self) -> list[TrialPart]:
-        return parts_of(self.one.shared, self.settings.seed)
+    def _trainings(self) -> list[TrialTraining]:
+        return trainings_of(self.one.shared, self.settings.seed)
 
     def _run(self, kind: Kind, tried: Sequence[Any], were_run: bool) -> dict[str, Any]:
         """Run every trial; the first process gets the record of them."""
         is_first = self.one.shared.engine.is_first
-        parts = self._parts()
-        _announce(kind, tried, parts)
-        scores: list[Scores | None] = []
+        trainings = self._trainings()
+        _announce(kind, tried, trainings)
+        scores: list[TrialScores | None] = []
         for number, recipe in enumerate(tried):
             if were_run:
-                scores.append(trial_scores(kind, number, parts, self.one))
+                scores.append(trial_scores(kind, number, trainings, self.one))
             else:
-                scores.append(run_trial(kind, number, recipe, parts, self.settings, self.one))
+                scores.append(run_trial(kind, number, recipe, trainings, self.settings, self.one))
             if is_first:
                 say(f"tune: {_told(kind, number, tried, scores)}")
-        return _record(kind, tried, parts, scores) if is_first else {}
+        return _record(kind, tried, trainings, scores) if is_first else {}
 
 
 def trial_epochs(settings: StudyCommand, shared: Shared) -> dict[Kind, float]:
     """Epochs over all training images that the sweep of each kind costs; 0 without ``--tune``."""
     if not settings.tune:
         return dict.fromkeys(KINDS, 0.0)
-    parts, images = parts_of(shared, settings.seed), len(shared.splits.train)
-    return {kind: _images_seen(recipes(kind, settings), parts) / images for kind in KINDS}
+    trainings, images = trainings_of(shared, settings.seed), len(shared.splits.train)
+    return {kind: _images_seen(recipes(kind, settings), trainings) / images for kind in KINDS}
 
 
 def _holds(known: dict[str, Any], kind: Kind, tried: Sequence[Any]) -> bool:
@@ -134,36 +143,36 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(values)))
 
 
-def _images_seen(tried: Sequence[Any], parts: Sequence[TrialPart]) -> int:
+def _images_seen(tried: Sequence[Any], trainings: Sequence[TrialTraining]) -> int:
     """Images that go through all these trials, counted at each pass."""
-    return sum(with_share(recipe, p.share).epochs * len(p.shared.splits.train) for recipe in tried for p in parts)
+    return sum(with_share(recipe, t.share).epochs * len(t.shared.splits.train) for recipe in tried for t in trainings)
 
 
 def _record(
-    kind: Kind, tried: Sequence[Any], parts: Sequence[TrialPart], scores: Sequence[Scores | None]
+    kind: Kind, tried: Sequence[Any], trainings: Sequence[TrialTraining], scores: Sequence[TrialScores | None]
 ) -> dict[str, Any]:
     """The part of results.json of one kind, and what both kinds have in common."""
     choice = choose(scores)
-    scored = "val" if len(parts) == 1 else "cv"
+    scored = "val" if len(trainings) == 1 else "cv"
     recipe = scores[0]
     assert recipe is not None
     rows = [
         {
-            "settings": searched(part),
-            "epochs": part.epochs,
+            "settings": searched(trial),
+            "epochs": trial.epochs,
             f"{scored}_top1": None if found is None else found.top1,
             f"{scored}_loss": None if found is None else found.mean_loss,
             "points_over_recipe": None if found is None else 100 * (found.top1 - recipe.top1),
             "p": p,
             "failed": found is None,
         }
-        for part, found, p in zip(tried, scores, choice.p, strict=True)
+        for trial, found, p in zip(tried, scores, choice.p, strict=True)
     ]
     return {
         "trials": len(tried),
-        "budget_images": _images_seen(tried, parts),
+        "budget_images": _images_seen(tried, trainings),
         "scored_images": len(recipe.correct),
-        "trainings": len(parts),
+        "trainings": len(trainings),
         "rule": rule(len(recipe.correct), len(tried)),
         kind: {
             "trials": rows,
@@ -174,18 +183,18 @@ def _record(
     }
 
 
-def _announce(kind: Kind, tried: Sequence[Any], parts: Sequence[TrialPart]) -> None:
+def _announce(kind: Kind, tried: Sequence[Any], trainings: Sequence[TrialTraining]) -> None:
     how = (
-        f"scored on the {len(parts[0].held_out):,} validation images"
-        if len(parts) == 1
-        else f"trained on either half of the {sum(len(p.held_out) for p in parts):,} training images and scored on the "
-        "other"
+        f"scored on the {len(trainings[0].held_out):,} validation images"
+        if len(trainings) == 1
+        else f"trained on either half of the {sum(len(t.held_out) for t in trainings):,} training images and scored "
+        "on the other"
     )
-    seen = _images_seen(tried, parts)
+    seen = _images_seen(tried, trainings)
     say(f"tune: {len(tried)} recipes of the {NAMES[kind]}, each {how}: {seen:,} images in all")
 
 
-def _told(kind: Kind, number: int, tried: Sequence[Any], scores: Sequence[Scores | None]) -> str:
+def _told(kind: Kind, number: int, tried: Sequence[Any], scores: Sequence[TrialScores | None]) -> str:
     """One trial as a line."""
     found, recipe = scores[number], scores[0]
     values = {**searched(tried[number]), "epochs": tried[number].epochs}

@@ -20,7 +20,7 @@ LEVEL = 0.1  # share of studies in which the chance of images replaces the recip
 
 
 @dataclass(frozen=True)
-class Scores:
+class TrialScores:
     """One trial on the images that it was not trained on.
 
     Attributes:
@@ -57,7 +57,7 @@ class Choice:
     p: list[float | None]
 
 
-def choose(scores: Sequence[Scores | None]) -> Choice:
+def choose(scores: Sequence[TrialScores | None]) -> Choice:
     """The trial with the highest accuracy; on fewer than ``ENOUGH`` images among those that beat chance alone.
 
     Trials of equal accuracy are told apart by their cross-entropy, and then the earlier one is taken.
@@ -84,7 +84,7 @@ def choose(scores: Sequence[Scores | None]) -> Choice:
     return Choice(number, _because(scores, number, best, p, enough), p)
 
 
-def p_over_recipe(trial: Scores, recipe: Scores, trials: int) -> float:
+def p_over_recipe(trial: TrialScores, recipe: TrialScores, trials: int) -> float:
     """How likely chance alone puts at least one of so many trials as far ahead of the recipe: in (0, 1].
 
     McNemar's exact test (1947), one-sided, times the number of trials (Bonferroni). It takes images for the only
@@ -110,7 +110,7 @@ def rule(images: int, trials: int) -> str:
     )
 
 
-def _because(scores: Sequence[Scores | None], number: int, best: int, p: list[float | None], enough: bool) -> str:
+def _because(scores: Sequence[TrialScores | None], number: int, best: int, p: list[float | None], enough: bool) -> str:
     recipe, found = scores[0], scores[number or best]
     assert recipe is not None
     assert found is not None

@@ -23,7 +23,7 @@ from twoviews.stages.comparison import Comparison, stage_command, with_share
 from twoviews.stages.models import load_classifier
 from twoviews.stages.setup import Shared
 from twoviews.stages.tasks import SELECT_FROM
-from twoviews.stages.tune_choice import Scores
+from twoviews.stages.tune_choice import TrialScores
 from twoviews.stages.tune_space import NAMES, Kind
 from twoviews.trainers.failures import FAILURE
 from twoviews.trainers.validate import forward_all
@@ -34,7 +34,7 @@ _SALT = 0x2F01D  # keeps the draw of halves apart from others of the same seed
 
 
 @dataclass(frozen=True)
-class TrialPart:
+class TrialTraining:
     """One of the trainings that make a trial.
 
     Attributes:
@@ -50,14 +50,14 @@ class TrialPart:
     share: float
 
 
-def parts_of(shared: Shared, seed: int) -> list[TrialPart]:
+def trainings_of(shared: Shared, seed: int) -> list[TrialTraining]:
     """The trainings that make a trial: one with enough validation images, else one on either half of the others."""
     splits = shared.splits
     if len(splits.val) >= SELECT_FROM:
-        return [TrialPart("", _shared(shared, splits, splits.train), splits.val, 1.0)]
+        return [TrialTraining("", _shared(shared, splits, splits.train), splits.val, 1.0)]
     halves = [splits.train.take(positions) for positions in _halves(splits, seed)]
     return [
-        TrialPart(f"fold-{i}", _shared(shared, splits, mine), other, len(mine) / len(splits.train))
+        TrialTraining(f"fold-{i}", _shared(shared, splits, mine), other, len(mine) / len(splits.train))
         for i, (mine, other) in enumerate((halves, halves[::-1]))
     ]
 
@@ -80,15 +80,15 @@ def _halves(splits: Splits, seed: int) -> list[Indices]:
 
 
 def run_trial(
-    kind: Kind, number: int, recipe: Any, parts: Sequence[TrialPart], settings: StudyCommand, one: Comparison
-) -> Scores | None:
+    kind: Kind, number: int, recipe: Any, trainings: Sequence[TrialTraining], settings: StudyCommand, one: Comparison
+) -> TrialScores | None:
     """Run what is left of a trial.
 
     Args:
         kind: ``supervised`` or ``finetune``.
         number: of the trial; 0 is the recipe as it is.
         recipe: what the trial tries, as for all training images.
-        parts: its trainings.
+        trainings: its trainings.
         settings: of the study.
         one: the comparison whose folder it goes to and whose pretraining it starts from.
 
@@ -100,50 +100,50 @@ def run_trial(
     """
     engine = one.shared.engine
     found = []
-    for part in parts:
-        name = _name(kind, number, part)
+    for training in trainings:
+        name = _name(kind, number, training)
         folder = one.folder / name
         if number and engine.any(engine.is_first and _failed(folder))[0]:
-            return _gave_up(folder, part)
-        of_part = replace(one, shared=part.shared)
-        values = with_share(recipe, part.share)
+            return _gave_up(folder, training)
+        here = replace(one, shared=training.shared)
+        values = with_share(recipe, training.share)
         try:
             if kind == "supervised":
-                run_supervised(stage_command(settings, of_part, SupervisedCommand, values, name), part.shared)
+                run_supervised(stage_command(settings, here, SupervisedCommand, values, name), training.shared)
             else:
                 origin = {"run": one.pretrained, "init": None}
-                run_finetune(stage_command(settings, of_part, FinetuneCommand, values, name, **origin), part.shared)
+                run_finetune(stage_command(settings, here, FinetuneCommand, values, name, **origin), training.shared)
         except NumbersError as error:
             if number:
-                return _gave_up(folder, part)
+                return _gave_up(folder, training)
             raise NumbersError(
                 f"tune: the recipe of the {NAMES[kind]} itself fails ({str(error).split(';')[0]}): lower "
                 f"--{kind}.base-lr ({recipe.base_lr:g}) or set --{kind}.clip-grad-norm, and begin anew with --new."
             ) from error
         if engine.is_first:
-            found.append(_scores(folder, part))
+            found.append(_scores(folder, training))
             _tidy(folder)
     return _joined(found) if engine.is_first else None
 
 
-def trial_scores(kind: Kind, number: int, parts: Sequence[TrialPart], one: Comparison) -> Scores | None:
+def trial_scores(kind: Kind, number: int, trainings: Sequence[TrialTraining], one: Comparison) -> TrialScores | None:
     """The score of a trial that was run; None where it failed. Arguments are those of ``run_trial``."""
     found = []
-    for part in parts:
-        folder = one.folder / _name(kind, number, part)
+    for training in trainings:
+        folder = one.folder / _name(kind, number, training)
         if _failed(folder):
             return None
-        found.append(_scores(folder, part))
+        found.append(_scores(folder, training))
     return _joined(found)
 
 
-def _joined(found: Sequence[Scores]) -> Scores:
-    return Scores(np.concatenate([s.correct for s in found]), np.concatenate([s.loss for s in found]))
+def _joined(found: Sequence[TrialScores]) -> TrialScores:
+    return TrialScores(np.concatenate([s.correct for s in found]), np.concatenate([s.loss for s in found]))
 
 
-def _name(kind: Kind, number: int, part: TrialPart) -> str:
+def _name(kind: Kind, number: int, training: TrialTraining) -> str:
     """The folder of one of a trial's trainings, in the study's."""
-    return "/".join(filter(None, (trial_name(kind, number), part.name)))
+    return "/".join(filter(None, (trial_name(kind, number), training.name)))
 
 
 def trial_name(kind: Kind, number: int) -> str:
@@ -162,21 +162,21 @@ def _failed(folder: Path) -> bool:
     return (folder / FAILURE).exists() and not (folder / "results.json").exists()
 
 
-def _gave_up(folder: Path, part: TrialPart) -> Scores | None:
+def _gave_up(folder: Path, training: TrialTraining) -> TrialScores | None:
     """No score: the loss was not finite. The run's failure.json stays and says so at the next start."""
-    if part.shared.engine.is_first:
+    if training.shared.engine.is_first:
         _tidy(folder)
     return None
 
 
-def _scores(folder: Path, part: TrialPart) -> Scores:
+def _scores(folder: Path, training: TrialTraining) -> TrialScores:
     """How a finished run does on the held-out images: from its weights, or from the list that was made of them."""
-    path, held_out = folder / SCORED, part.held_out
+    path, held_out = folder / SCORED, training.held_out
     assert held_out.labels is not None
     if not path.exists():
-        engine = part.shared.engine
-        classifier, _ = load_classifier(folder / "models/classifier.safetensors", part.shared.splits.class_names)
-        logits = forward_all(engine.to_device(classifier), held_out, part.shared.normalisation, engine)
+        engine = training.shared.engine
+        classifier, _ = load_classifier(folder / "models/classifier.safetensors", training.shared.splits.class_names)
+        logits = forward_all(engine.to_device(classifier), held_out, training.shared.normalisation, engine)
         loss = -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(held_out)), held_out.labels]
         names = [held_out.name(i) for i in range(len(held_out))]
         columns = (names, held_out.labels.tolist(), logits.argmax(axis=1).tolist(), loss.tolist())
@@ -192,7 +192,7 @@ def _scores(folder: Path, part: TrialPart) -> Scores:
         raise CheckpointError(
             f"{path} can't be read ({error}): delete {folder}, and the same command trains this trial again."
         ) from error
-    return Scores(predictions == labels, loss)
+    return TrialScores(predictions == labels, loss)
 
 
 def _tidy(folder: Path) -> None:

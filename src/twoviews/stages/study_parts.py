@@ -15,7 +15,7 @@ _BASELINE, _TEST = "supervised", "test"
 
 
 @dataclass(frozen=True)
-class Part:
+class StudyPart:
     """Stages of one comparison, done one after the other by one process.
 
     Attributes:
@@ -37,28 +37,28 @@ class Part:
         return f"{'/'.join(names)}: " if names else ""
 
 
-def parts_of(settings: StudyCommand, plan: Layout) -> list[Part]:
+def parts_of(settings: StudyCommand, plan: Layout) -> list[StudyPart]:
     """All parts of a study that has pretrained, the longest first."""
     return longest_first([part for one in plan.all for part in _parts(settings, one)])
 
 
-def longest_first(parts: list[Part]) -> list[Part]:
+def longest_first(parts: list[StudyPart]) -> list[StudyPart]:
     """The parts in an order in which none of those that take long begins when all others are done."""
     return sorted(parts, key=lambda part: (part.is_last, -sum(part.passes.values())))
 
 
-def _parts(settings: StudyCommand, one: Comparison) -> list[Part]:
+def _parts(settings: StudyCommand, one: Comparison) -> list[StudyPart]:
     names = [name for name, _ in [*first_stages(settings, one), *pretrained_stages(settings, one)]]
     tuned = tuple(name for name in names if name not in (_BASELINE, PRETRAINING, _TEST))
     passes = labelled_passes(settings, one)
     return [
-        Part(one.folder, (_BASELINE,), {_BASELINE: passes.pop(_BASELINE)}),
-        Part(one.folder, tuned, passes),
-        Part(one.folder, (_TEST,), {}, is_last=True),
+        StudyPart(one.folder, (_BASELINE,), {_BASELINE: passes.pop(_BASELINE)}),
+        StudyPart(one.folder, tuned, passes),
+        StudyPart(one.folder, (_TEST,), {}, is_last=True),
     ]
 
 
-def next_part(waiting: Sequence[Part], under_way: Sequence[Part]) -> Part | None:
+def next_part(waiting: Sequence[StudyPart], under_way: Sequence[StudyPart]) -> StudyPart | None:
     """The first that nothing keeps from beginning; None where all wait for those under way."""
     for part in waiting:
         needed = [other for other in (*waiting, *under_way) if other.folder == part.folder and not other.is_last]
