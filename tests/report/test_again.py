@@ -14,7 +14,7 @@ from twoviews.report.again.machine import environment, seeds_say, times
 from twoviews.report.again.section import again_section
 from twoviews.report.again.settings import changed_settings, default_settings, recipe_of
 from twoviews.report.page import write_report
-from twoviews.report.source import load
+from twoviews.report.run import load
 from twoviews.settings import PretrainCommand, StudyCommand
 
 CPU = {"machine": {"device": "cpu", "threads": 2, "gpu": None}}

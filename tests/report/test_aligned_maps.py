@@ -10,7 +10,7 @@ from twoviews.report.features import section
 from twoviews.report.features.aligned import aligned
 from twoviews.report.image_index import Index, Maps
 from twoviews.report.pictures import Picture
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 from twoviews.report.stage_files import Stage
 
 RANDOM = np.random.default_rng(0)

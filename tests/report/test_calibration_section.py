@@ -24,7 +24,7 @@ from twoviews.report.health.class_balance import class_balance
 from twoviews.report.health.section import health_section, label_errors_table
 from twoviews.report.page import template
 from twoviews.report.pictures import Picture
-from twoviews.report.source import load
+from twoviews.report.run import load
 from twoviews.report.style import svg
 
 IMAGES = 400

@@ -15,7 +15,7 @@ from fixture_page import Page
 from twoviews.report import charts, style
 from twoviews.report.charts.section import charts_section
 from twoviews.report.page import template, write_report
-from twoviews.report.source import load
+from twoviews.report.run import load
 from twoviews.report.style import BLUE, LOOKS, ORANGE
 
 SCRIPT = "".join(file.read_text(encoding="utf-8") for file in Path(charts.__file__).parent.glob("*.js"))

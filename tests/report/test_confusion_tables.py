@@ -13,7 +13,7 @@ from fixture_study import CLASSES, HOSTILE
 import twoviews.report
 from twoviews.report.confusion.section import MOST_CLASSES, confusion_section
 from twoviews.report.page import template
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 from twoviews.report.stage_files import Stage
 
 

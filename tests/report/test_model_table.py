@@ -8,7 +8,7 @@ import pytest
 from fixture_study import edit_results, write_study
 
 from twoviews.report.page import write_report
-from twoviews.report.source import load
+from twoviews.report.run import load
 from twoviews.report.tables import models, protocols
 
 

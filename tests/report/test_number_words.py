@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twoviews.report.words import p_value, percent, signed_range
+from twoviews.report.number_words import p_value, percent, signed_range
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from fixture_study import CLASSES, HOSTILE, edit_results, write_study
 from test_feature_words import feature_sentences
 
 from twoviews.report.page import write_report
-from twoviews.report.source import load
+from twoviews.report.run import load
 
 SECTIONS = ("labels", "folds", "tuning", "curves", "features")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 from twoviews.report.tuning import tuning_section
 
 

@@ -29,11 +29,11 @@ from twoviews.evaluation.significance import mcnemar_exact, paired_bootstrap
 from twoviews.files import read_json
 from twoviews.report import style
 from twoviews.report.pictures import Picture
+from twoviews.report.run import load
 from twoviews.report.several import page as several
 from twoviews.report.several.headline import headline, helped_says, study_names
 from twoviews.report.several.pairs import Pair, Pairing
 from twoviews.report.several.settings import differing_settings, differing_surroundings
-from twoviews.report.source import load
 from twoviews.settings import ReportCommand
 from twoviews.stages import report
 from twoviews.stages.compare_studies import compare_studies

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from twoviews.report.page import write_report
-from twoviews.report.source import load
+from twoviews.report.run import load
 from twoviews.report.standing import place_of, standing
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from twoviews.files import append_json_line, write_json
 from twoviews.report.page import template
-from twoviews.report.source import load
+from twoviews.report.run import load
 from twoviews.report.views.section import ViewSection, strength, view_section
 
 AUGMENTATION = {

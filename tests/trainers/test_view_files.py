@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from twoviews.dataset.images import ImageSet
 from twoviews.files import append_json_line
-from twoviews.report.source import load
+from twoviews.report.run import load
 from twoviews.report.views.section import view_section
 from twoviews.settings import PretrainCommand
 from twoviews.spacing import evenly_spaced

@@ -11,9 +11,9 @@ from twoviews.report.explore.gather import Images, gather
 from twoviews.report.features.aligned import aligned
 from twoviews.report.health.suspects import PartSuspects, suspected_test_images, suspected_training_images
 from twoviews.report.image_index import Maps
-from twoviews.report.source import Run, load
+from twoviews.report.model_names import MODEL_NAMES
+from twoviews.report.run import Run, load
 from twoviews.report.tested import Tested, read_tested
-from twoviews.report.words import MODEL_NAMES
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class ReportData:
     What can't be read is noted in the run's problems.
 
     Attributes:
-        run: as `twoviews.report.source.load` read it.
+        run: as `twoviews.report.run.load` read it.
     """
 
     run: Run

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from twoviews.report.figure_files import Plotted
 from twoviews.report.figures import PRETRAINING_PANELS
-from twoviews.report.words import dig, number, pair
+from twoviews.report.values import dig, number, pair
 
 CLASSIFIER_KEYS = ("train_loss", "val_loss", "train_top1", "val_top1")
 PRETRAINING_KEYS = tuple(key for keys, _, _ in PRETRAINING_PANELS.values() for key in keys)

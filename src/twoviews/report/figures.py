@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from twoviews.report.model_names import model_name
 from twoviews.report.style import BLUE, FULL, HALF, INK, MUTED, ORANGE, THIRD, sheet, short, styled
-from twoviews.report.words import model_name, number, pair
+from twoviews.report.values import number, pair
 
 Rows = Sequence[Mapping[str, Any]]
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]

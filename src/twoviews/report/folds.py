@@ -20,25 +20,13 @@ from twoviews.report.labels.points import (
     labels_of_fold,
     mark,
 )
+from twoviews.report.model_names import model_name, short_name
+from twoviews.report.number_words import NONE, count, percent, percent_range, signed, signed_range, with_deviation
 from twoviews.report.pictures import Picture, embed
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 from twoviews.report.style import HALF, INK, LOOKS, RULE, sheet, short, styled
 from twoviews.report.tables import Table
-from twoviews.report.words import (
-    NONE,
-    count,
-    dig,
-    items,
-    model_name,
-    number,
-    pair,
-    percent,
-    percent_range,
-    short_name,
-    signed,
-    signed_range,
-    with_deviation,
-)
+from twoviews.report.values import dig, items, number, pair
 
 # Data sets whose folds are STL-10's, or cut as those are.
 _STL10 = {"stl10": "STL-10’s protocol", "cifar10_as_stl10": "STL-10’s protocol, on CIFAR-10 cut as STL-10 is"}

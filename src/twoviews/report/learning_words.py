@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twoviews.report.words import count, dig, items, number, pair, percent, signed
+from twoviews.report.number_words import count, percent, signed
+from twoviews.report.values import dig, items, number, pair
 
 WORTH = 0.5  # percentage points: less than that from twice the epochs is called levelled off
 FELL = 2.0  # percentage points below an earlier look: more than the looks scatter by

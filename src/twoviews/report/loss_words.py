@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from twoviews.report.number_words import count, joined
 from twoviews.report.stage_files import STAGE_NAMES, Stage
-from twoviews.report.words import count, dig, joined, number
+from twoviews.report.values import dig, number
 from twoviews.settings.growth import grown_size, progress_at
 
 _LEAST = 0.01  # less isn't seen in the two digits that are written

@@ -28,28 +28,16 @@ from twoviews.report.health.section import health_section
 from twoviews.report.labels.section import label_section
 from twoviews.report.learning_words import learning_sentences
 from twoviews.report.loss_words import jumps_says, loss_sentences
-from twoviews.report.source import Run
+from twoviews.report.model_names import MODEL_FOLDERS, model_name
+from twoviews.report.number_words import count, digits_for, duration, percent, percent_range, signed, signed_range
+from twoviews.report.run import Run
 from twoviews.report.stage_files import STAGE_NAMES
 from twoviews.report.standing import place_of, standing
 from twoviews.report.style import showable
 from twoviews.report.tuning import tuning_section
+from twoviews.report.values import dig, items, number, pair
 from twoviews.report.verdict import verdict
 from twoviews.report.views.section import view_section
-from twoviews.report.words import (
-    MODEL_FOLDERS,
-    count,
-    dig,
-    digits_for,
-    duration,
-    items,
-    model_name,
-    number,
-    pair,
-    percent,
-    percent_range,
-    signed,
-    signed_range,
-)
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:

@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from twoviews.report import figures, style, words
+from twoviews.report import figures, style
 from twoviews.report.confusion.figure import confusion_difference, confusion_matrix
-from twoviews.report.source import Run
+from twoviews.report.model_names import COMPARED, model_name
+from twoviews.report.number_words import percent
+from twoviews.report.run import Run
 from twoviews.report.stage_files import STAGE_NAMES
-from twoviews.report.words import COMPARED, dig, number, percent
+from twoviews.report.values import dig, number
 
 _LARGEST_PICTURE = 4_000_000
 
@@ -88,7 +90,7 @@ def dots(run: Run) -> Picture | None:
     known = [name for name in models if number(dig(models, name, "test_top1")) is not None]
     if not known:
         return None
-    said = "; ".join(f"{words.model_name(name)} {percent(models[name]['test_top1'])}" for name in known)
+    said = "; ".join(f"{model_name(name)} {percent(models[name]['test_top1'])}" for name in known)
     return embed(figures.accuracy_dots(models), f"Dot plot of test accuracy with 95% intervals: {said}.")
 
 
@@ -134,9 +136,9 @@ def confusions(run: Run) -> tuple[list[Picture], Picture | None]:
     pictures = [
         embed(
             confusion_matrix(table, names),
-            f"Confusion matrix of {words.model_name(name)}:"
+            f"Confusion matrix of {model_name(name)}:"
             f" {np.trace(table):,.0f} of {table.sum():,.0f} images on the diagonal.",
-            words.model_name(name),
+            model_name(name),
         )
         for name, table in shown
     ]

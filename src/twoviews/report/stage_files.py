@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from twoviews.files import finite, read_json, read_json_lines
-from twoviews.report.words import number
+from twoviews.report.values import number
 
 STAGES = ("supervised", "pretrain", "features", "finetune", "test")
 STAGE_NAMES = {

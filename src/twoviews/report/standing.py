@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twoviews.report.source import Run
+from twoviews.report.model_names import COMPARED, MODEL_FOLDERS, model_name
+from twoviews.report.number_words import joined, percent
+from twoviews.report.run import Run
+from twoviews.report.values import dig, items, number, pair
 from twoviews.report.verdict import verdict
-from twoviews.report.words import COMPARED, MODEL_FOLDERS, dig, items, joined, model_name, number, pair, percent
 
 _NAMES = {
     "supervised": "the supervised baseline",

@@ -22,9 +22,10 @@ from twoviews.report.image_index import Maps
 from twoviews.report.labels.curve import label_curve, label_curve_data
 from twoviews.report.labels.points import label_points
 from twoviews.report.map_kinds import MAP_NAMES
+from twoviews.report.model_names import COMPARED, backbone_name, model_name
 from twoviews.report.pictures import confusion
-from twoviews.report.source import Run
-from twoviews.report.words import COMPARED, backbone_name, dig, items, model_name
+from twoviews.report.run import Run
+from twoviews.report.values import dig, items
 
 Made = tuple[str, Figure, Plotted]
 

@@ -6,24 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twoviews.report.pictures import confusion
-from twoviews.report.source import Run
-from twoviews.report.words import (
+from twoviews.report.model_names import model_name
+from twoviews.report.number_words import (
     NONE,
     balanced_differs,
     bare_p,
     count,
     decimal,
-    dig,
-    items,
     joined,
-    model_name,
-    number,
     percent,
     percent_range,
     signed,
     with_deviation,
 )
+from twoviews.report.pictures import confusion
+from twoviews.report.run import Run
+from twoviews.report.values import dig, items, number
 
 _MOST_FILES = 20
 

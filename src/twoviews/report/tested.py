@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twoviews.report.image_index import fraction, numbered
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 
 UNTRAINED = "random_init_linear_probe"
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twoviews.report.source import Run
+from twoviews.report.number_words import bare_p, count, joined, percent, signed
+from twoviews.report.run import Run
 from twoviews.report.stage_files import STAGE_NAMES
 from twoviews.report.tables import Table, plain
-from twoviews.report.words import bare_p, count, dig, items, joined, number, percent, signed
+from twoviews.report.values import dig, items, number
 
 STAGES = ("supervised", "finetune")
 _SCORES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twoviews.report.stage_files import PART, SEED, STAGES, Stage, is_part, read_settings, read_stage
-from twoviews.report.words import dig, number
+from twoviews.report.values import dig, number
 
 _MOST_STATES = 8
 

@@ -7,20 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from twoviews.report.labels.fewer import fewer_labels
-from twoviews.report.words import (
-    COMPARED,
-    count,
-    dig,
-    digits_for,
-    items,
-    joined,
-    number,
-    p_value,
-    pair,
-    percent,
-    signed,
-    signed_range,
-)
+from twoviews.report.model_names import COMPARED
+from twoviews.report.number_words import count, digits_for, joined, p_value, percent, signed, signed_range
+from twoviews.report.values import dig, items, number, pair
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from twoviews.evaluation.seeds import difference_over_seeds
+from twoviews.report.number_words import count
+from twoviews.report.run import Run
 from twoviews.report.several.pairs import Pair, Pairing
-from twoviews.report.source import Run
-from twoviews.report.words import count, number
+from twoviews.report.values import number
 
 LEVEL = 0.95
 

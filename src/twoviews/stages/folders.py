@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from twoviews.errors import CheckpointError, SettingsError
-from twoviews.report.source import seed_folders
+from twoviews.report.run import seed_folders
 from twoviews.report.stage_files import is_part
 from twoviews.trainers.settings_file import load_settings
 

@@ -15,7 +15,7 @@ from twoviews.files import safe_cell
 from twoviews.report.explore.image_features import in_order, labelled_features, tested_features
 from twoviews.report.explore.sheet import Sheet, picture_id, read_sheet
 from twoviews.report.image_index import Index, fraction
-from twoviews.report.source import load
+from twoviews.report.run import load
 
 # SimCLR's first: what is asked about.
 BACKBONES = ("pretrained", "finetuned", "supervised", "random_init", "imagenet_finetuned")

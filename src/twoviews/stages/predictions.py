@@ -11,7 +11,7 @@ from typing import Any
 
 from twoviews.errors import SettingsError
 from twoviews.files import read_json, write_json
-from twoviews.report.words import MODEL_FOLDERS
+from twoviews.report.model_names import MODEL_FOLDERS
 from twoviews.stages.folders import PROBE
 
 RECORD = "predictions.json"

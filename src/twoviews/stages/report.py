@@ -31,10 +31,10 @@ def _compare(folders: Sequence[Path], out: Path | None) -> Path:
         DataError: a folder that no run left.
     """
     # A single page needs neither statistics nor this one's parts.
+    from twoviews.report.run import load
     from twoviews.report.several.files import several_path
     from twoviews.report.several.headline import study_names
     from twoviews.report.several.page import write_several
-    from twoviews.report.source import load
     from twoviews.stages.compare_studies import compare_studies
 
     known: dict[Path, Path] = {}

@@ -18,7 +18,7 @@ from twoviews.evaluation.knn import KNN, ProtocolPredictions, protocol_predictio
 from twoviews.evaluation.maps import require_umap
 from twoviews.evaluation.seeds import mean_over_seeds
 from twoviews.files import read_json
-from twoviews.report.words import MODEL_FOLDERS
+from twoviews.report.model_names import MODEL_FOLDERS
 from twoviews.settings import TestCommand
 from twoviews.stages.backbones import new_backbone
 from twoviews.stages.combine import by_class, comparison

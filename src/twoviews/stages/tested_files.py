@@ -18,7 +18,7 @@ from twoviews.report.confusion.figure import confusion_difference, confusion_mat
 from twoviews.report.explore.sheet import picture_id
 from twoviews.report.figure_data import matrix_data
 from twoviews.report.figure_files import write_figure
-from twoviews.report.words import model_name
+from twoviews.report.model_names import model_name
 from twoviews.stages.map_images import DrawnSplit
 from twoviews.trainers.run_folder import RunFolder
 

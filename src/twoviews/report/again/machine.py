@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from twoviews.files import read_json
-from twoviews.report.source import Run
+from twoviews.report.number_words import count, duration, joined
+from twoviews.report.run import Run
 from twoviews.report.stage_files import STAGE_NAMES, STAGES
 from twoviews.report.tables import Table, plain
-from twoviews.report.words import count, dig, duration, items, joined, number
+from twoviews.report.values import dig, items, number
 
 _UNITS = {"memory_gb": ("memory", " GB")}
 _MOST_SEEDS = 6

@@ -9,9 +9,9 @@ from typing import Any
 
 from twoviews.report.again.machine import environment, seeds_say, times
 from twoviews.report.again.settings import Changed, changed_settings, recipe_of
-from twoviews.report.source import Run
+from twoviews.report.number_words import count, path_for_command
+from twoviews.report.run import Run
 from twoviews.report.tables import Table, plain
-from twoviews.report.words import count, path_for_command
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import yaml
 from twoviews.dataset.parts import PARTS
 from twoviews.errors import SettingsError
 from twoviews.recipes import RECIPES, recipe_name, recipe_settings
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 from twoviews.report.tables import plain
-from twoviews.report.words import dig
+from twoviews.report.values import dig
 from twoviews.settings import (
     FeaturesCommand,
     FinetuneCommand,

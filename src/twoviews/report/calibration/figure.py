@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from twoviews.report.calibration.reliability import Reliability
+from twoviews.report.model_names import model_name
+from twoviews.report.number_words import percent
 from twoviews.report.style import FULL, HALF, INK, LOOKS, MUTED, styled
-from twoviews.report.words import model_name, percent
 
 FEW = 10
 """Bins of fewer images are drawn hollow."""

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twoviews.report.explore.sheet import Sheet
+from twoviews.report.model_names import COMPARED, short_name
+from twoviews.report.number_words import count, percent
 from twoviews.report.picture_grid import MOST_CELLS, Grid, Words, grid
 from twoviews.report.tested import UNTRAINED, Tested
-from twoviews.report.words import COMPARED, count, percent, short_name
 
 
 @dataclass(frozen=True)

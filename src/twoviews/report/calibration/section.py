@@ -12,11 +12,13 @@ from twoviews.report.calibration import figure as calibration_figure
 from twoviews.report.calibration.hardest import Hardest, hardest
 from twoviews.report.calibration.reliability import BINS, Reliability
 from twoviews.report.data import ReportData
+from twoviews.report.model_names import COMPARED, model_name
+from twoviews.report.number_words import NONE, count, decimal, percent, signed
 from twoviews.report.pictures import Picture, embed
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 from twoviews.report.tables import Table
 from twoviews.report.tested import Tested
-from twoviews.report.words import COMPARED, NONE, count, decimal, dig, model_name, number, percent, signed
+from twoviews.report.values import dig, number
 
 SURE = 0.9
 """Answers at least so sure get a sentence of their own."""

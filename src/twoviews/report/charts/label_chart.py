@@ -16,8 +16,9 @@ from twoviews.report.labels.points import (
     savings,
     unit,
 )
+from twoviews.report.model_names import short_name
+from twoviews.report.number_words import count
 from twoviews.report.style import LOOKS
-from twoviews.report.words import count, short_name
 
 COLOURS = {"supervised": "orange", "finetuned": "blue", "linear_probe": "grey"}
 

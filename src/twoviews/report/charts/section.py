@@ -12,8 +12,8 @@ from twoviews.errors import DataError
 from twoviews.report.charts.label_chart import label_chart
 from twoviews.report.charts.series import Places, Rows, line
 from twoviews.report.figures import PRETRAINING_PANELS, measured_panels
-from twoviews.report.source import Run, load
-from twoviews.report.words import count
+from twoviews.report.number_words import count
+from twoviews.report.run import Run, load
 
 MOST_POINTS = 500
 """Points of a line; of longer ones so many are drawn, evenly spaced."""
@@ -59,7 +59,7 @@ def charts_section(run: Run, most_points: int = MOST_POINTS, most_bytes: int = M
     """The charts of a run, finished or not; None where nothing was measured yet.
 
     Args:
-        run: as `twoviews.report.source.load` read it.
+        run: as `twoviews.report.run.load` read it.
         most_points: of a line; longer ones are thinned evenly, and the section says so.
         most_bytes: of the data as JSON; beyond it lines are thinned further.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from twoviews.report.words import number
+from twoviews.report.values import number
 
 Rows = Sequence[Mapping[str, Any]]
 Line = tuple[list[float], list[float | None]]

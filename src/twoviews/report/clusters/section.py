@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from twoviews.report.clusters.rows import Cluster, by_distance, cluster_rows, purity
 from twoviews.report.data import ReportData
 from twoviews.report.explore.gather import Backbone, Images
+from twoviews.report.model_names import backbone_name
+from twoviews.report.number_words import count, percent
 from twoviews.report.picture_atlas import Atlas, atlas
 from twoviews.report.style import short, short_names
-from twoviews.report.words import backbone_name, count, percent
 
 NEAREST, ODD, FARTHEST = 8, 6, 12
 FOLDED_NEAREST, FOLDED_ODD = 6, 4

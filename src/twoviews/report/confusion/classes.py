@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from twoviews.report.model_names import COMPARED
+from twoviews.report.number_words import NONE, count, joined, percent, signed
 from twoviews.report.pictures import confusion
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 from twoviews.report.tables import Table
-from twoviews.report.words import COMPARED, NONE, count, dig, items, joined, number, percent, signed
+from twoviews.report.values import dig, items, number
 
 _MOST_CLASSES = 60
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from twoviews.report.confusion.classes import ClassRow, Mistake, gains, mistakes
 from twoviews.report.confusion.figure import shares
+from twoviews.report.model_names import COMPARED, model_name
+from twoviews.report.number_words import count, percent, signed
 from twoviews.report.pictures import Picture, confusion, confusions
-from twoviews.report.source import Run
-from twoviews.report.words import COMPARED, count, items, model_name, percent, signed
+from twoviews.report.run import Run
+from twoviews.report.values import items
 
 MOST_CLASSES = 20
 """With more, cells are too small to hold numbers: pictures stand in."""
@@ -111,7 +113,7 @@ def confusion_section(run: Run, rows: Sequence[ClassRow]) -> ConfusionSection | 
     """The confusion matrices of a run's baseline and fine-tuned model; None where it has neither.
 
     Args:
-        run: as `twoviews.report.source.load` read it.
+        run: as `twoviews.report.run.load` read it.
         rows: its classes, as `twoviews.report.confusion.classes.classes` gives them.
     """
     tables = {name: table for name in COMPARED if (table := confusion(run, name)) is not None}

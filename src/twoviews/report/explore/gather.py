@@ -15,9 +15,9 @@ from twoviews.report.explore.image_features import in_order, labelled_features, 
 from twoviews.report.explore.sheet import Sheet, picture_id, read_sheet
 from twoviews.report.image_index import Index, Maps, numbered
 from twoviews.report.map_kinds import MAP_NAMES
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 from twoviews.report.tested import Tested
-from twoviews.report.words import dig, number
+from twoviews.report.values import dig, number
 
 # Backbones in the order shown, each with the classifier that reads its features.
 CLASSIFIERS = {
@@ -128,7 +128,7 @@ def gather(run: Run, found: Maps | None, tested: Tested | None) -> Images | None
     """Everything there is to explore in a run; None where its test stage drew no maps or isn't finished.
 
     Args:
-        run: as `twoviews.report.source.load` read it.
+        run: as `twoviews.report.run.load` read it.
         found: the maps of its test stage.
         tested: what that said of every test image.
     """

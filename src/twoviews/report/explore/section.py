@@ -15,9 +15,11 @@ from twoviews.report.explore.align import flipped, on_a_square, turned
 from twoviews.report.explore.gather import CLASSIFIERS, REFERENCE, Backbone, Images
 from twoviews.report.explore.neighbours import NEIGHBOURS, nearest
 from twoviews.report.map_kinds import MAP_NAMES, NEARNESS
-from twoviews.report.source import Run
+from twoviews.report.model_names import backbone_name, short_name
+from twoviews.report.number_words import count, decimal, percent
+from twoviews.report.run import Run
 from twoviews.report.style import PALETTE, showable
-from twoviews.report.words import backbone_name, count, decimal, dig, number, percent, short_name
+from twoviews.report.values import dig, number
 from twoviews.spacing import evenly_spaced
 
 MOST_IMAGES = 20_000

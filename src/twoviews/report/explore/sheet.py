@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twoviews.files import read_json
-from twoviews.report.words import items, number
+from twoviews.report.values import items, number
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twoviews.report.words import count, dig, items, joined, number, percent
+from twoviews.report.number_words import count, joined, percent
+from twoviews.report.values import dig, items, number
 
 WEAK, REASONABLE, STRONG = 0.25, 0.50, 0.70
 ALIKE = 0.01

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from twoviews.report.number_words import count, joined, percent
 from twoviews.report.tables import plain
-from twoviews.report.words import count, dig, items, joined, number, percent
+from twoviews.report.values import dig, items, number
 
 
 def knn_sentences(features: Mapping[str, Any]) -> list[str]:

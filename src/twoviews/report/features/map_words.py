@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twoviews.report.words import COMPARED, count, dig, joined, number, percent
+from twoviews.report.model_names import COMPARED
+from twoviews.report.number_words import count, joined, percent
+from twoviews.report.values import dig, number
 
 NEARLY_ALL, MOST = 0.95, 0.85
 ALIKE = 0.01

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from twoviews.report import tables, words
+from twoviews.report import tables
 from twoviews.report.data import ReportData
 from twoviews.report.explore.gather import REFERENCE
 from twoviews.report.features import maps
@@ -18,17 +18,19 @@ from twoviews.report.features.knn_words import knn_sentences
 from twoviews.report.features.map_words import map_sentences, map_sentences_on_test, pca_says, tested_says, variance
 from twoviews.report.image_index import Maps, class_numbers
 from twoviews.report.map_kinds import MAP_NAMES
+from twoviews.report.model_names import COMPARED, model_name
+from twoviews.report.number_words import percent
 from twoviews.report.pictures import Picture, embed
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 from twoviews.report.tables import Table
-from twoviews.report.words import dig, percent
+from twoviews.report.values import dig
 
 # Backbones whose UMAP of the test images is shown, with what is written over it.
 UMAP_MODELS = {
     "pretrained": "After SimCLR",
     "random_init": "Untrained backbone",
-    "supervised": words.model_name("supervised"),
-    "finetuned": words.model_name("finetuned"),
+    "supervised": model_name("supervised"),
+    "finetuned": model_name("finetuned"),
 }
 
 
@@ -133,10 +135,7 @@ def _kmeans(run: Run, found: Maps | None, features: Mapping[str, Any]) -> Group:
 
 def _tested(run: Run, found: Maps | None, features: Mapping[str, Any]) -> Group:
     pictures = [
-        one
-        for model in words.COMPARED
-        if found is not None
-        for one in _map(found, f"{model}_tsne", words.model_name(model))
+        one for model in COMPARED if found is not None for one in _map(found, f"{model}_tsne", model_name(model))
     ]
     read = (
         "The same test images in the features of the two classifiers. Points of a colour inside a group of another are"

@@ -11,20 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from twoviews.report.map_kinds import MAP_NAMES
+from twoviews.report.model_names import backbone_name
+from twoviews.report.number_words import NONE, count, decimal, joined, percent
 from twoviews.report.pictures import Picture, embed
 from twoviews.report.style import BLUE, HALF, MUTED, ORANGE, sheet, styled
 from twoviews.report.tables import Table, plain
-from twoviews.report.words import (
-    NONE,
-    backbone_name,
-    count,
-    decimal,
-    dig,
-    items,
-    joined,
-    number,
-    percent,
-)
+from twoviews.report.values import dig, items, number
 
 _MAPS = ("pca", "tsne", "umap")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from twoviews.listing import first_few
 from twoviews.report.image_index import class_numbers
-from twoviews.report.source import Run
+from twoviews.report.number_words import count, joined, percent
+from twoviews.report.run import Run
 from twoviews.report.tested import Tested
-from twoviews.report.words import count, joined, percent
 
 MOST_ROWS = 30
 UNEVEN = 2.0

@@ -9,9 +9,10 @@ from typing import Any
 
 from PIL import Image
 
+from twoviews.report.number_words import count
 from twoviews.report.pictures import Picture, data_uri
-from twoviews.report.source import Run
-from twoviews.report.words import count, dig, items, number
+from twoviews.report.run import Run
+from twoviews.report.values import dig, items, number
 
 GAP = 4  # pixels between the two, before the pair is made larger
 SMALLEST = 96  # pixels; smaller pictures are made larger by whole factors, so that their pixels can be seen

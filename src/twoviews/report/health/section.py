@@ -10,9 +10,10 @@ from twoviews.report.data import ReportData
 from twoviews.report.explore.sheet import Sheet
 from twoviews.report.health.class_balance import Balance, class_balance
 from twoviews.report.health.suspects import HEADER, PartSuspects
+from twoviews.report.model_names import short_name
+from twoviews.report.number_words import count, percent
 from twoviews.report.picture_grid import MOST_CELLS, Grid, Words, grid
 from twoviews.report.tables import Table
-from twoviews.report.words import count, percent, short_name
 
 FILE = "label_errors.csv"
 

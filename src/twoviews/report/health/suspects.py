@@ -12,9 +12,9 @@ from twoviews.report.explore.gather import Images
 from twoviews.report.explore.image_features import read_features
 from twoviews.report.health.label_errors import MOST_LABELLED, Suspects, by_model_and_neighbours, by_neighbours
 from twoviews.report.image_index import Index, numbered
-from twoviews.report.source import Run
+from twoviews.report.model_names import COMPARED
+from twoviews.report.run import Run
 from twoviews.report.tested import Tested
-from twoviews.report.words import COMPARED
 from twoviews.spacing import evenly_spaced
 
 HEADER = [

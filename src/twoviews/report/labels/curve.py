@@ -24,8 +24,9 @@ from twoviews.report.labels.points import (
     savings,
     unit,
 )
+from twoviews.report.model_names import model_name
+from twoviews.report.number_words import count, percent
 from twoviews.report.style import BLUE, INK, LOOKS, MUTED, sheet, styled
-from twoviews.report.words import count, model_name, percent
 
 WIDTH, HEIGHT = 6.6, 4.2
 _DODGE = 0.008  # of the axis: intervals at the same number of labels stand beside each other

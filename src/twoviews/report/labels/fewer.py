@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from twoviews.report.labels.points import amount, folds_difference, label_points, labels_of_fold, per_class_factor
-from twoviews.report.words import count, dig, items, joined, number, pair, signed, signed_range
+from twoviews.report.number_words import count, joined, signed, signed_range
+from twoviews.report.values import dig, items, number, pair
 
 _MOST = 3  # numbers of labels in the sentence, the fewest first; the page's table has all
 

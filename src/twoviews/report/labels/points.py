@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twoviews.report.words import count, dig, items, joined, number, pair, percent
+from twoviews.report.number_words import count, joined, percent
+from twoviews.report.values import dig, items, number, pair
 
 CURVE_MODELS = ("supervised", "linear_probe", "finetuned")
 TABLE_MODELS = ("supervised", "linear_probe", "sgd_probe", "finetuned")

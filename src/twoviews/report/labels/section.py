@@ -17,10 +17,11 @@ from twoviews.report.labels.points import (
     savings,
     savings_says,
 )
+from twoviews.report.model_names import short_name
+from twoviews.report.number_words import NONE, count, percent, signed, signed_range
 from twoviews.report.pictures import Picture, embed
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 from twoviews.report.tables import Table
-from twoviews.report.words import NONE, count, percent, short_name, signed, signed_range
 
 
 @dataclass(frozen=True)

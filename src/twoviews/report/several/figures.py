@@ -15,8 +15,10 @@ from twoviews.report.figure_data import dots_data
 from twoviews.report.figure_files import Plotted
 from twoviews.report.labels.curve import label_curve_data
 from twoviews.report.labels.points import LabelPoint, mark
+from twoviews.report.model_names import model_name
+from twoviews.report.number_words import count
 from twoviews.report.style import BLUE, HALF, INK, MUTED, ORANGE, sheet, short, styled
-from twoviews.report.words import count, dig, model_name
+from twoviews.report.values import dig
 
 WIDTH = 6.6
 _ROW, _HEADING = 0.27, 0.36  # inches

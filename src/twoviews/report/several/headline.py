@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from twoviews.listing import first_few
+from twoviews.report.number_words import count, joined, p_value, percent, signed, signed_range
 from twoviews.report.several.pairs import Pair, Pairing
+from twoviews.report.values import dig, items, number
 from twoviews.report.verdict import verdict
-from twoviews.report.words import count, dig, items, joined, number, p_value, percent, signed, signed_range
 
 _MOST_NAMED = 3
 

@@ -10,8 +10,22 @@ from typing import Any
 
 from twoviews import __version__
 from twoviews.report.labels.points import LabelPoint, label_points, mark, savings_says
+from twoviews.report.model_names import model_name
+from twoviews.report.number_words import (
+    NONE,
+    bare_p,
+    count,
+    duration,
+    path_for_command,
+    percent,
+    percent_range,
+    signed,
+    signed_range,
+    with_deviation,
+)
 from twoviews.report.page import template
 from twoviews.report.pictures import Picture, embed
+from twoviews.report.run import Run
 from twoviews.report.several.figures import several_dots, several_dots_data, several_label_curves, several_label_data
 from twoviews.report.several.files import GENERATOR, Drawn, figure_path, several_path, write_page
 from twoviews.report.several.headline import headline, helped_says, study_names
@@ -23,22 +37,8 @@ from twoviews.report.several.settings import (
     differing_table,
     short_note,
 )
-from twoviews.report.source import Run
 from twoviews.report.tables import Table
-from twoviews.report.words import (
-    NONE,
-    bare_p,
-    count,
-    dig,
-    duration,
-    model_name,
-    path_for_command,
-    percent,
-    percent_range,
-    signed,
-    signed_range,
-    with_deviation,
-)
+from twoviews.report.values import dig
 
 _MODELS = ("finetuned", "supervised", "linear_probe", "random_init_linear_probe")
 _MOST_PAIRS = 15
@@ -56,7 +56,7 @@ def write_several(runs: Sequence[Run], pairing: Pairing, out: Path | None = None
     """Write the page that compares studies, finished or not, and its figures beside it as PNG, SVG and CSV.
 
     Args:
-        runs: two studies at least, as `twoviews.report.source.load` read them.
+        runs: two studies at least, as `twoviews.report.run.load` read them.
         pairing: their fine-tuned models image by image.
         out: the file; by default comparison.html beside the first study.
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from twoviews.listing import first_few
 from twoviews.report.again.settings import default_settings, used_settings
-from twoviews.report.source import Run
+from twoviews.report.number_words import NONE, count
+from twoviews.report.run import Run
 from twoviews.report.tables import Table, plain
-from twoviews.report.words import NONE, count, dig
+from twoviews.report.values import dig
 
 MACHINE = "machine, "
 _MOST_NOTED = 3

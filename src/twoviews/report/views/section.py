@@ -11,10 +11,11 @@ from typing import Any
 from PIL import Image
 
 from twoviews.files import read_json
+from twoviews.report.number_words import count, joined, percent
 from twoviews.report.pictures import Picture, data_uri, embed_file
-from twoviews.report.source import Run
+from twoviews.report.run import Run
 from twoviews.report.style import short
-from twoviews.report.words import count, dig, joined, number, pair, percent
+from twoviews.report.values import dig, number, pair
 
 PIXELATED = 64
 """Pictures with fewer pixels a side are shown with their pixels as squares, not blurred by the browser."""
@@ -68,7 +69,7 @@ def view_section(run: Run) -> ViewSection | None:
     """The views that a run's pretraining left; None where there are none.
 
     Args:
-        run: as `twoviews.report.source.load` read it; what can't be read is noted in its problems.
+        run: as `twoviews.report.run.load` read it; what can't be read is noted in its problems.
     """
     stage = run.stages.get("pretrain")
     if stage is None:

@@ -1,93 +1,14 @@
-"""How names and numbers are written on the page."""
+"""How numbers are written on the page."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from twoviews.report.values import dig, number, pair
+
 NONE = "–"
-
-MODEL_NAMES = {
-    "supervised": "Supervised baseline",
-    "finetuned": "SimCLR, fine-tuned",
-    "linear_probe": "SimCLR, linear probe",
-    "sgd_probe": "SimCLR, SGD probe",
-    "knn": "SimCLR, kNN",
-    "random_init_linear_probe": "Untrained, linear probe",
-    "imagenet_finetuned": "ImageNet weights, fine-tuned",
-}
-
-COMPARED = ("supervised", "finetuned")
-"""The two models that a study is about, the baseline first."""
-
-MODEL_FOLDERS = {
-    "supervised": "supervised",
-    "finetuned": "finetune",
-    "imagenet_finetuned": "imagenet",
-    "sgd_probe": "sgd_probe",
-}
-"""The stage that trains each classifier."""
-
-# Where a column's head has to be short.
-_SHORT_NAMES = {
-    "supervised": "Baseline",
-    "finetuned": "Fine-tuned",
-    "linear_probe": "Linear probe",
-    "sgd_probe": "SGD probe",
-}
-
-
-_BACKBONE_NAMES = {
-    "pretrained": "SimCLR",
-    "random_init": "Untrained",
-    "supervised": "Baseline",
-    "finetuned": "Fine-tuned",
-    "imagenet_finetuned": "ImageNet weights, fine-tuned",
-}
-
-
-def backbone_name(name: str) -> str:
-    """Whose features they are, as people call them."""
-    return _BACKBONE_NAMES.get(name, name.replace("_", " "))
-
-
-def short_name(name: str) -> str:
-    """A model's name as the head of a narrow column."""
-    return _SHORT_NAMES.get(name, model_name(name))
-
-
-def model_name(name: str) -> str:
-    """A model of ``results.json`` as people call it."""
-    return MODEL_NAMES.get(name, name.replace("_", " "))
-
-
-def dig(value: Any, *keys: str) -> Any:
-    """What lies under these keys, or None where a level is missing or of another kind."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def items(value: Any) -> list[Any]:
-    """A list as it is; nothing where there is no list."""
-    return list(value) if isinstance(value, (list, tuple)) else []
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def pair(value: Any) -> tuple[float, float] | None:
-    """The two ends of an interval, or None."""
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        return None
-    low, high = number(value[0]), number(value[1])
-    return None if low is None or high is None else (low, high)
 
 
 def percent(value: Any, digits: int = 1) -> str:

@@ -14,7 +14,7 @@ from twoviews.errors import DataError
 from twoviews.report.image_index import Index, Maps, numbered
 from twoviews.report.stage_files import SEED, STAGES, Stage, read_mapping, read_rows, read_settings, read_stage
 from twoviews.report.unfinished import state_of, unfinished_stages
-from twoviews.report.words import dig, items
+from twoviews.report.values import dig, items
 
 
 @dataclass
