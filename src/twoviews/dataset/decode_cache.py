@@ -86,7 +86,16 @@ def decoded_folder(
             for old in (*cache.glob(f"{family}*"), *cache.glob(f".{family}*.tmp-*")):
                 with suppress(OSError):  # on Windows, a file that another run still maps stays
                     disk.remove_file(old)
-            _build(found, part, index, array, image_size, workers, max_pixels, progress)
+            _build(
+                found,
+                part,
+                index,
+                array,
+                image_size=image_size,
+                workers=workers,
+                max_pixels=max_pixels,
+                progress=progress,
+            )
             stored = _load(index, array, found.folder, image_size)
     finally:
         lock.release()
@@ -135,6 +144,7 @@ def _build(
     part: str,
     index: Path,
     array: Path,
+    *,
     image_size: int,
     workers: int | None,
     max_pixels: int,

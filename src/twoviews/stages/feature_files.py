@@ -57,29 +57,29 @@ def draw_features(
     logs: Path,
     maps: Mapping[str, npt.NDArray[np.float32]],
     variance: list[float],
-    drawn: Labels,
+    *,
     labels: Labels,
-    assignments: Labels,
-    mapping: Labels,
+    drawn: Labels,
+    grouped: Grouped,
     names: list[str],
 ) -> None:
-    """The pictures of the pretrained features, all of the drawn images.
+    """The pictures of the pretrained features.
 
     Args:
         logs: folder of the pictures.
-        maps: at least ``pretrained_pca`` and ``pretrained_tsne``, N×2.
+        maps: of the drawn images, N×2; at least ``pretrained_pca`` and ``pretrained_tsne``.
         variance: fraction that each axis of the PCA explains.
-        drawn: (N,) ids of the images, as in index.csv.
-        labels: (N,) classes.
-        assignments: (N,) clusters.
-        mapping: class given to each cluster, or -1.
+        labels: (M,) classes of all images.
+        drawn: (N,) ids of the drawn ones, as in index.csv.
+        grouped: clusters of all images.
         names: of the classes.
     """
     axes = (f"PC 1 ({variance[0]:.1%} of variance)", f"PC 2 ({variance[1]:.1%})")
     pca, tsne = maps["pretrained_pca"], maps["pretrained_tsne"]
-    one, other = map_data(pca, labels, names, id=drawn), map_data(tsne, labels, names, id=drawn)
-    write_figure(scatter_map(pca, labels, names, "PCA of SimCLR features", axes), one, logs / "pca_plot")
-    write_figure(scatter_map(tsne, labels, names, "t-SNE of SimCLR features"), other, logs / "tsne_plot")
-    given = {cluster: int(label) for cluster, label in enumerate(mapping)}
-    clustered = kmeans_map(tsne, assignments, labels, names, given, "k-means of SimCLR features")
-    write_figure(clustered, map_data(tsne, labels, names, id=drawn, cluster=assignments), logs / "kmeans_plot")
+    classes, clusters = labels[drawn], grouped.clusters.assignments[drawn]
+    one, other = map_data(pca, classes, names, id=drawn), map_data(tsne, classes, names, id=drawn)
+    write_figure(scatter_map(pca, classes, names, "PCA of SimCLR features", axes), one, logs / "pca_plot")
+    write_figure(scatter_map(tsne, classes, names, "t-SNE of SimCLR features"), other, logs / "tsne_plot")
+    given = {cluster: int(label) for cluster, label in enumerate(grouped.mapping)}
+    clustered = kmeans_map(tsne, clusters, classes, names, given, "k-means of SimCLR features")
+    write_figure(clustered, map_data(tsne, classes, names, id=drawn, cluster=clusters), logs / "kmeans_plot")

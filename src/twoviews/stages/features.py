@@ -95,8 +95,7 @@ def _maps_and_clusters(
     grouped, kmeans = group(everything["pretrained"], everything["random_init"], labels, len(names), settings)
     write_feature_tables(run, shared, labels, drawn, grouped)
     variance = figures["pca"]["explained_variance_ratio"]
-    assignments = grouped.clusters.assignments[drawn]
-    draw_features(run.logs, maps, variance, drawn, labels[drawn], assignments, grouped.mapping, names)
+    draw_features(run.logs, maps, variance, labels=labels, drawn=drawn, grouped=grouped, names=names)
     return {**figures, "kmeans": kmeans}
 
 
