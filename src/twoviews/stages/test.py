@@ -175,7 +175,7 @@ def _finish(
     if settings.maps:
         shown = predictions.get("finetuned", next(iter(predictions.values())))
         more |= write_maps(outputs.features, outputs.labelled, parts, shown, outputs.clusters, settings, shared, run)
-        write_pictures(run, test, models, names)
+        write_pictures(run, models, names)
     run.finish({"models": models, "comparison": comparison([correct], settings.seed), **more})
     for model, figures in models.items():
         low, high = figures["ci95"]

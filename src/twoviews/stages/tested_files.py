@@ -94,7 +94,7 @@ def _write_thumbnails(folder: Path, parts: Sequence[DrawnSplit]) -> None:
     )
 
 
-def write_pictures(run: RunFolder, test: ImageSet, models: dict[str, Any], names: list[str]) -> None:
+def write_pictures(run: RunFolder, models: dict[str, Any], names: list[str]) -> None:
     """Confusion matrices as counts and rates, in pictures and CSV; their difference; per-class scores."""
     per_class = []
     for model, figures in models.items():
