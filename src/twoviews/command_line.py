@@ -19,13 +19,8 @@ from twoviews.first_look import first_look
 from twoviews.flag_words import explain, flags, no_such, one_line
 from twoviews.trainers.settings_file import load_settings
 
-# Commands that take a run, what it must hold and is called: its data and backbone are where their own settings start.
-_PRETRAINED = ("models/backbone.safetensors", "pretraining run")
-_FROM_RUN = {
-    "features": _PRETRAINED,
-    "finetune": _PRETRAINED,
-    "test": ("models/classifier.safetensors", "classifier run"),
-}
+# Commands that take a run: its data and backbone are where their own settings start.
+_FROM_RUN = ("features", "finetune", "test")
 _INHERITED = {
     *settings.DataSettings.model_fields,
     *settings.LabelSettings.model_fields,
@@ -164,10 +159,10 @@ def _run(command: str, named: Any, config: dict[str, Any]) -> Path | None:
         return Path(named.run)
     if isinstance(config.get("run"), str):
         return Path(config["run"])
-    from twoviews.stages.folders import newest_run
+    from twoviews.stages.folders import newest_classifier_run, newest_pretraining
 
     with contextlib.suppress(SettingsError):
-        return newest_run(*_FROM_RUN[command])
+        return newest_classifier_run() if command == "test" else newest_pretraining()
     return None
 
 

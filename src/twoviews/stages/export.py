@@ -10,7 +10,7 @@ import torch
 from twoviews.errors import CheckpointError
 from twoviews.files import write_bytes, write_json
 from twoviews.settings import ExportCommand
-from twoviews.stages.folders import newest_run, stage_places
+from twoviews.stages.folders import newest_pretraining, stage_places
 from twoviews.trainers.progress import say
 from twoviews.trainers.weights import read_weights
 
@@ -23,7 +23,7 @@ def run_export(settings: ExportCommand) -> list[Path]:
     Raises:
         CheckpointError: RUN holds no weights.
     """
-    run = settings.run or newest_run("models/backbone.safetensors", "pretraining run")
+    run = settings.run or newest_pretraining()
     sources = {
         name: place / f"models/{name}.safetensors"
         for name, stage in (("backbone", "pretrain"), ("classifier", "finetune"))

@@ -43,15 +43,31 @@ def newest_study(pattern: str, what: str) -> Path:
     return found
 
 
+def newest_pretraining() -> Path:
+    """The newest pretraining run under ``output/``.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    return newest_run("models/backbone.safetensors", "pretraining run")
+
+
+def newest_classifier_run() -> Path:
+    """The newest run of the baseline or of fine-tuning under ``output/``.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    return newest_run("models/classifier.safetensors", "classifier run")
+
+
 def backbone_file(run: Path | None) -> Path:
     """The weights file that RUN names: itself, or the backbone of a pretraining run or study.
 
     Raises:
         CheckpointError: the folder holds no pretrained backbone.
     """
-    if run is None:
-        run = newest_run("models/backbone.safetensors", "pretraining run")
-    return _weights_file(run, "backbone", "pretrain", "pretraining run")
+    return _weights_file(run or newest_pretraining(), "backbone", "pretrain", "pretraining run")
 
 
 def classifier_file(run: Path) -> Path:

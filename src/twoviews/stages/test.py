@@ -24,7 +24,7 @@ from twoviews.stages.backbones import new_backbone
 from twoviews.stages.combine import by_class, comparison
 from twoviews.stages.feature_probes import Features, protocol_rows
 from twoviews.stages.features import extract
-from twoviews.stages.folders import PROBE, checked_backbone, newest_run
+from twoviews.stages.folders import PROBE, checked_backbone, newest_classifier_run
 from twoviews.stages.in_run_folder import in_run_folder
 from twoviews.stages.map_images import DrawnSplit, map_parts
 from twoviews.stages.models import load_classifier
@@ -74,7 +74,7 @@ def run_test(settings: TestCommand, shared: Shared | None = None) -> Path:
     def work(run: RunFolder) -> None:
         if not shared.engine.is_first:
             return
-        tested = settings.run or newest_run("models/classifier.safetensors", "classifier run")
+        tested = settings.run or newest_classifier_run()
         say(f"test: every model of {tested} on {len(test):,} test images")
         parts = map_parts(settings, test, shared.splits) if settings.maps else []
         outputs = _score(tested, test, parts[1:], settings, shared)
