@@ -85,7 +85,16 @@ def written(folder: Path, **chosen: Any) -> dict[str, Any]:
     folder.mkdir()
     shown = np.arange(60) % 2
     run = SimpleNamespace(path=folder)
-    found = tested_maps.write_maps(features, more, parts, shown, 4, command, cast(Any, shared), cast(Any, run))
+    found = tested_maps.write_maps(
+        features,
+        more,
+        parts,
+        shown=shown,
+        clusters=4,
+        settings=command,
+        shared=cast(Any, shared),
+        run=cast(Any, run),
+    )
     probabilities = {"finetuned": np.eye(3, dtype=np.float32)[shown]}
     write_tables(folder, test, list(NAMES), probabilities, {"finetuned": shown == test.labels})
     write_json(folder / "results.json", found)

@@ -174,7 +174,16 @@ def _finish(
         more["knn_protocols"] = protocol_rows(outputs.knn_protocols, labels, "test_top1")
     if settings.maps:
         shown = predictions.get("finetuned", next(iter(predictions.values())))
-        more |= write_maps(outputs.features, outputs.labelled, parts, shown, outputs.clusters, settings, shared, run)
+        more |= write_maps(
+            outputs.features,
+            outputs.labelled,
+            parts,
+            shown=shown,
+            clusters=outputs.clusters,
+            settings=settings,
+            shared=shared,
+            run=run,
+        )
         write_pictures(run, models, names)
     run.finish({"models": models, "comparison": comparison([correct], settings.seed), **more})
     for model, figures in models.items():

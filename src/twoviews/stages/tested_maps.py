@@ -27,6 +27,7 @@ def write_maps(
     features: Mapping[str, Features],
     labelled: Mapping[str, Features],
     parts: Sequence[DrawnSplit],
+    *,
     shown: npt.NDArray[np.int64],
     clusters: int | None,
     settings: TestCommand,

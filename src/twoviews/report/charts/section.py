@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twoviews.errors import DataError
@@ -66,7 +66,7 @@ def charts_section(run: Run, most_points: int = MOST_POINTS, most_bytes: int = M
     others = _others(run)
     points = most_points
     while True:
-        data = _data(run, others, points)
+        data = _Curves(run, others, points).data()
         if not data["charts"]:
             return None
         size = len(json.dumps(data, separators=(",", ":")))
@@ -88,58 +88,69 @@ def _others(run: Run) -> dict[str, Run]:
     return found
 
 
-def _data(run: Run, others: Mapping[str, Run], most: int) -> dict[str, Any]:
-    places = Places()
-    charts: dict[str, Any] = {}
-    for stage in ("supervised", "finetune"):
-        if stage in run.stages and (chart := _classifier(run, others, stage, most, places)):
-            charts[stage] = chart
-    if "pretrain" in run.stages:
-        for panel in measured_panels(run.stages["pretrain"].metrics):
-            charts[f"pretrain-{panel}"] = _pretraining(run, others, panel, most, places)
-    labels = label_chart(run.results, places)
-    if labels:
-        charts["labels"] = labels
-    return {"places": places.all, "charts": charts}
+@dataclass(frozen=True)
+class _Curves:
+    """A run's curves as the charts take them.
 
+    Attributes:
+        run: the seed that is shown.
+        others: the seeds that are drawn faintly, by name.
+        most: points of a line.
+        places: where each line's points lie, shared by all.
+    """
 
-def _classifier(run: Run, others: Mapping[str, Run], stage: str, most: int, places: Places) -> dict[str, Any] | None:
-    panels = []
-    for key, scale, title, unit, digits in _CLASSIFIER_PANELS:
+    run: Run
+    others: Mapping[str, Run]
+    most: int
+    places: Places = field(default_factory=Places)
+
+    def data(self) -> dict[str, Any]:
+        """What the scripts read."""
+        charts: dict[str, Any] = {}
+        for stage in ("supervised", "finetune"):
+            if stage in self.run.stages and (chart := self._classifier(stage)):
+                charts[stage] = chart
+        if "pretrain" in self.run.stages:
+            for panel in measured_panels(self.run.stages["pretrain"].metrics):
+                charts[f"pretrain-{panel}"] = self._pretraining(panel)
+        labels = label_chart(self.run.results, self.places)
+        if labels:
+            charts["labels"] = labels
+        return {"places": self.places.all, "charts": charts}
+
+    def _classifier(self, stage: str) -> dict[str, Any] | None:
+        panels = []
+        for key, scale, title, unit, digits in _CLASSIFIER_PANELS:
+            lines = []
+            for part, (name, colour, dash) in _PARTS.items():
+                look = {"name": name, "colour": colour, "dash": dash}
+                lines.append(look | self._lines(stage, f"{part}_{key}", scale))
+            panel = {"title": title, "unit": unit, "digits": digits, "share": key, "floor": 0}
+            panels.append(panel | {"lines": [one for one in lines if _is_measured(one)]})
+        if not any(panel["lines"] for panel in panels):
+            return None
+        return {"group": "classifiers", "x": {"name": "Epoch"}, "panels": panels}
+
+    def _pretraining(self, panel: str) -> dict[str, Any]:
+        keys, scale, title = PRETRAINING_PANELS[panel]
+        unit, digits, floor = _WRITTEN[panel]
         lines = []
-        for part, (name, colour, dash) in _PARTS.items():
-            look = {"name": name, "colour": colour, "dash": dash}
-            lines.append(look | _lines(run, others, stage, f"{part}_{key}", scale, most, places))
-        panel = {"title": title, "unit": unit, "digits": digits, "share": key, "floor": 0}
-        panels.append(panel | {"lines": [one for one in lines if _is_measured(one)]})
-    if not any(panel["lines"] for panel in panels):
-        return None
-    return {"group": "classifiers", "x": {"name": "Epoch"}, "panels": panels}
+        for key, colour in zip(keys, ("blue", "orange"), strict=False):
+            look = {"name": key.replace("_", " ") if len(keys) > 1 else "", "colour": colour, "dash": []}
+            lines.append(look | self._lines("pretrain", key, scale))
+        shown = [one for one in lines if _is_measured(one)]
+        about = {"title": title, "unit": unit, "digits": digits, "share": panel, "floor": floor}
+        return {"group": "pretrain", "x": {"name": "Epoch"}, "panels": [about | {"lines": shown}]}
 
-
-def _pretraining(run: Run, others: Mapping[str, Run], panel: str, most: int, places: Places) -> dict[str, Any]:
-    keys, scale, title = PRETRAINING_PANELS[panel]
-    unit, digits, floor = _WRITTEN[panel]
-    lines = []
-    for key, colour in zip(keys, ("blue", "orange"), strict=False):
-        look = {"name": key.replace("_", " ") if len(keys) > 1 else "", "colour": colour, "dash": []}
-        lines.append(look | _lines(run, others, "pretrain", key, scale, most, places))
-    shown = [one for one in lines if _is_measured(one)]
-    about = {"title": title, "unit": unit, "digits": digits, "share": panel, "floor": floor}
-    return {"group": "pretrain", "x": {"name": "Epoch"}, "panels": [about | {"lines": shown}]}
-
-
-def _lines(
-    run: Run, others: Mapping[str, Run], stage: str, key: str, scale: float, most: int, places: Places
-) -> dict[str, Any]:
-    """The shown seed's line, and those of the other seeds with their names."""
-    faint = []
-    for name, other in others.items():
-        x, y = line(_metrics(other, stage), key, scale, min(most, FAINT_POINTS))
-        if any(value is not None for value in y):
-            faint.append({"name": name, "x": places.of(x), "y": y})
-    x, y = line(_metrics(run, stage), key, scale, most)
-    return {"x": places.of(x), "y": y, "faint": faint}
+    def _lines(self, stage: str, key: str, scale: float) -> dict[str, Any]:
+        """The shown seed's line, and those of the other seeds with their names."""
+        faint = []
+        for name, other in self.others.items():
+            x, y = line(_metrics(other, stage), key, scale, min(self.most, FAINT_POINTS))
+            if any(value is not None for value in y):
+                faint.append({"name": name, "x": self.places.of(x), "y": y})
+        x, y = line(_metrics(self.run, stage), key, scale, self.most)
+        return {"x": self.places.of(x), "y": y, "faint": faint}
 
 
 def _metrics(run: Run, stage: str) -> Rows:
