@@ -14,7 +14,7 @@ from twoviews.trainers.estimate import announce, seconds_per_epoch
 from twoviews.trainers.fork import load_start
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
-from twoviews.trainers.task import Task
+from twoviews.trainers.task import Task, batch_size_on
 
 # Epochs planned anew may be others, and a run goes on with those it began with.
 PLAN_ADVICE = "put it back, or start beside it with --new"
@@ -55,8 +55,7 @@ def require_same_batches(task: Task, settings: TrainingSettings, engine: Engine,
     """
     first = first_start(run.path / "environment.json")
     processes = engine.world_size if first is None else first["machine"].get("processes", engine.world_size)
-    whole = min(settings.batch_size, len(task.batches))
-    begun, now = whole - whole % processes, whole - whole % engine.world_size
+    begun, now = (batch_size_on(task, settings, count) for count in (processes, engine.world_size))
     if begun != now:
         error = SettingsError(
             f"{run.path} began with {begun} images a step on {processes} processes; on {engine.world_size} there would "

@@ -44,14 +44,19 @@ def batch_size_of(task: Task, settings: TrainingSettings, engine: Engine) -> int
     Raises:
         DataError: fewer than two images for each process.
     """
-    size = min(settings.batch_size, len(task.batches))
-    size -= size % engine.world_size
+    size = batch_size_on(task, settings, engine.world_size)
     if size < 2 * engine.world_size:
         raise DataError(
             f"{task.name}: {len(task.batches)} training images on {engine.world_size} processes; "
             "a batch needs at least 2 for each. Add images."
         )
     return size
+
+
+def batch_size_on(task: Task, settings: TrainingSettings, processes: int) -> int:
+    """As ``batch_size_of``, on so many processes; too small where there are too few images."""
+    size = min(settings.batch_size, len(task.batches))
+    return size - size % processes
 
 
 def share(positions: Tensor, engine: Engine) -> Tensor:
