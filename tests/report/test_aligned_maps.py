@@ -54,7 +54,7 @@ def groups(tmp_path, monkeypatch):
     monkeypatch.setattr(section, "embed", lambda figure, alt, title="": Picture("data:", alt, title))
 
     def of(**tested):
-        run = Run(tmp_path, "study", {}, {}, {}, {}, {"test": Stage("test", tmp_path)}, [], [], [])
+        run = Run(folder=tmp_path, kind="study", stages={"test": Stage("test", tmp_path)})
         monkeypatch.setattr(Run, "maps", lambda self, stage: maps_of(**tested) if stage == "test" else None)
         found = section.feature_section(ReportData(run))
         return {one.title: (one.read, [picture.title for picture in one.pictures]) for one in found.groups}

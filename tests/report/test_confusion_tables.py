@@ -26,7 +26,7 @@ def run_of(names, seeds=1, shown=None, **tables):
     results = {"data": {"classes": list(names)}, "seeds": list(range(seeds)), "models": models(tables)}
     test = Stage("test", Path("test"), results={"models": models(shown or tables)})
     folders = [f"seed{i}" for i in range(seeds)] if seeds > 1 else []
-    return Run(Path("study"), "study", results, {}, {}, {}, {"test": test}, folders, [], [])
+    return Run(folder=Path("study"), kind="study", results=results, stages={"test": test}, seeds=folders)
 
 
 class Tables(HTMLParser):

@@ -21,7 +21,7 @@ def side(scores=(0.5, 0.6, 0.55), epochs=(20, 20, 20), chosen=1, key="val_top1",
 def section(supervised=None, finetune=None, **more):
     found = {"trials": 3, **more, "supervised": supervised, "finetune": finetune}
     results = {"tuning": {key: value for key, value in found.items() if value is not None}}
-    return tuning_section(Run(Path(), "study", results, {}, {}, {}, {}, [], [], []))
+    return tuning_section(Run(folder=Path(), kind="study", results=results))
 
 
 def test_the_same_budget_is_said_and_the_chosen_trial_marked():

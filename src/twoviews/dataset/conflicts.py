@@ -13,7 +13,7 @@ from twoviews.dataset.near_copies import find_near_copies
 from twoviews.dataset.picture_hash import PictureHashes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Conflict:
     """Two images that show the same picture and have different labels.
 
@@ -57,14 +57,14 @@ def find_conflicts(
     def conflict(one: int, other: int, kind: Kind, similarity: float) -> Conflict:
         (split, position), (other_split, other_position) = places[one], places[other]
         return Conflict(
-            split,
-            parts[split].name(position),
-            class_names[labels[one]],
-            other_split,
-            parts[other_split].name(other_position),
-            class_names[labels[other]],
-            kind,
-            similarity,
+            split=split,
+            file=parts[split].name(position),
+            label=class_names[labels[one]],
+            other_split=other_split,
+            other_file=parts[other_split].name(other_position),
+            other_label=class_names[labels[other]],
+            kind=kind,
+            similarity=similarity,
         )
 
     found: dict[tuple[int, int], Conflict] = {}

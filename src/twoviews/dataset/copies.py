@@ -21,7 +21,7 @@ _MAX_THREADS = 8
 Kind = Literal["exact", "near"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Leak:
     """An image that is a copy of one held out from training.
 
@@ -146,19 +146,20 @@ def leak_of(
     held_out_split: str,
     held_out: ImageSet,
     held_out_position: int,
+    *,
     kind: Kind = "exact",
     similarity: float = 1.0,
 ) -> Leak:
     """The leak of the image at one position of a set, which is a copy of that at another of a held-out one."""
     return Leak(
-        split,
-        images.name(position),
-        held_out_split,
-        held_out.name(held_out_position),
-        int(images.rows[position]),
-        int(held_out.rows[held_out_position]),
-        kind,
-        similarity,
+        split=split,
+        file=images.name(position),
+        copy_of_split=held_out_split,
+        copy_of=held_out.name(held_out_position),
+        row=int(images.rows[position]),
+        copy_of_row=int(held_out.rows[held_out_position]),
+        kind=kind,
+        similarity=similarity,
     )
 
 

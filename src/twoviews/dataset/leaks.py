@@ -90,7 +90,9 @@ class LeakSearch:
         for split, held in held_out.items():
             for one, other, similarity in zip(*find_near_copies(images, hashes, held.images, held.hashes), strict=True):
                 if one not in best or similarity > best[one].similarity:
-                    best[one] = leak_of(part, images, one, split, held.images, other, "near", float(similarity))
+                    best[one] = leak_of(
+                        part, images, one, split, held.images, other, kind="near", similarity=float(similarity)
+                    )
         self.leaks += [best[one] for one in sorted(best)]
         left = rest[sorted(best)] if self._drop_near else rest[:0]
         return positions[~np.isin(positions, left)]

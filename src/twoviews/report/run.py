@@ -17,20 +17,30 @@ from twoviews.report.unfinished import state_of, unfinished_stages
 from twoviews.report.values import dig, items
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Run:
-    """Everything the page is made of."""
+    """Everything the page is made of.
+
+    Attributes:
+        folder: of the run.
+        kind: ``study``, or the name of a single stage.
+        results, environment, settings, data: what the files of these names in the folder hold; {} where one is missing.
+        stages: those whose folders are there, by name; of several seeds the first one's.
+        seeds: names of the seeds' folders; none where there is one seed.
+        unfinished: what is not done yet, in sentences.
+        problems: what could not be read, in words; reading goes on to add to it.
+    """
 
     folder: Path
     kind: str
-    results: dict[str, Any]
-    settings: dict[str, Any]
-    environment: dict[str, Any]
-    data: dict[str, Any]
-    stages: dict[str, Stage]
-    seeds: list[str]
-    unfinished: list[str]
-    problems: list[str]
+    results: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, Stage] = field(default_factory=dict)
+    seeds: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     _indexes: dict[str, Index] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -130,8 +140,18 @@ def load(folder: Path) -> Run:
     if models is not None:
         entries = models.items() if isinstance(models, dict) else ()
         results["models"] = {name: row for name, row in entries if isinstance(row, dict)}
-    names = [seed.name for seed in seeds]
-    return Run(folder, kind, results, settings, environment, data, stages, names, unfinished, problems)
+    return Run(
+        folder=folder,
+        kind=kind,
+        results=results,
+        settings=settings,
+        environment=environment,
+        data=data,
+        stages=stages,
+        seeds=[seed.name for seed in seeds],
+        unfinished=unfinished,
+        problems=problems,
+    )
 
 
 def seed_folders(folder: Path) -> list[Path]:
