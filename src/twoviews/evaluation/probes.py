@@ -35,8 +35,7 @@ CHOICE_TOLERANCE = 2e-3
 """Fits that only rank strengths may stop earlier than the probe itself (weights within a percent), in float32."""
 
 ABSENT_CLASS_BIAS = -1e4
-"""Intercept of a class without a training image: a probability of zero, and still a finite number in a
-file."""
+"""Intercept of a class without a training image: a probability of zero, and still a finite number in a file."""
 
 FOLD_MEMORY_BYTES = 4 << 30
 """Folds are fitted side by side while their float64 copies fit into this."""
@@ -111,8 +110,7 @@ def choose_linear_probe(
 ) -> tuple[LinearProbe, list[Row]]:
     """The probe whose strength does best, fitted on all training images.
 
-    Without ``val`` the strength is chosen by stratified cross-validation on the training images,
-    standardisation
+    Without ``val`` the strength is chosen by stratified cross-validation on the training images, standardisation
     included: no number of a held-out image enters the fit that is scored on it. The only image of a class is
     never held out. Equal accuracies are told apart by the cross-entropy, then by the stronger regularisation.
 

@@ -129,7 +129,9 @@ def _strip(run: Run, folder: Path) -> ViewSection | None:
     strip = embed_file(
         folder / "logs" / "views.png", "A strip of images and the augmented views made of them.", run.problems
     )
-    return ViewSection([], strip, "", "", "", False, run.shown) if strip else None
+    if strip is None:
+        return None
+    return ViewSection(images=[], strip=strip, strength="", read="", said="", is_small=False, shown=run.shown)
 
 
 def _read(about: Mapping[str, Any], many: str, epochs: int) -> str:
