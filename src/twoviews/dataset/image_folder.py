@@ -64,14 +64,7 @@ def load_folder(
         raise DataError("No images to train on: name a folder with --unlabeled DIR or --train DIR.")
     _refuse_overlaps(folders)
 
-    found: dict[str, Scan] = {}
-    for part, folder in folders.items():
-        boundary = root if root is not None and folder == root / part else folder
-        found[part] = scan(folder, boundary=boundary, follow_links=follow_links, progress=progress)
-        if part in LABELLED:
-            _leave_out_unclassed(found[part])
-        if not found[part].files and not found[part].skipped:
-            raise DataError(nothing_in(folder, part))
+    found = {part: _scanned(part, folder, root, follow_links, progress) for part, folder in folders.items()}
     # Before the long work by the files that are there, and after it by those that could be decoded.
     reference = next((part for part in LABELLED if part in found), None)
     _match_classes(found, {p: {_class_of(f.path) for f in s.files} for p, s in found.items()}, reference)
@@ -146,6 +139,17 @@ def _refuse_overlaps(folders: dict[str, Path]) -> None:
                     f"The {part} folder {folder} and the {held_out} folder {folders[held_out]} are the same "
                     f"or one holds the other, and {held_out} images may not be trained on: give each its own."
                 )
+
+
+def _scanned(part: str, folder: Path, root: Path | None, follow_links: bool, progress: Progress | None) -> Scan:
+    """What a part's folder holds."""
+    boundary = root if root is not None and folder == root / part else folder
+    found = scan(folder, boundary=boundary, follow_links=follow_links, progress=progress)
+    if part in LABELLED:
+        _leave_out_unclassed(found)
+    if not found.files and not found.skipped:
+        raise DataError(nothing_in(folder, part))
+    return found
 
 
 def _class_of(path: str) -> str:

@@ -124,29 +124,8 @@ def make_splits(
         raise SettingsError(f"The seed is {seed}; it must be 0 or more.")
     if keep_leaks and drop_near:
         raise SettingsError("--keep-leaks keeps every copy and --drop-near takes near ones out: leave one of them out.")
-    notes = list(source.notes)
     search = LeakSearch(hashed or Hashed.of(source), keep_leaks=keep_leaks, drop_near=drop_near)
-    test = {} if source.test is None else {"test": search.held_out("test", _all(source.test))}
-    train = search.without_exact("train", _all(source.train), test)
-    if source.val is not None:
-        val_part, val = "val", search.without_exact("val", _all(source.val), test)
-        val_set = source.val.take(val)
-    else:
-        val_part, val = (
-            "train",
-            train[draw_validation(source.train.take(train), source.class_names, seed, val_fraction)],
-        )
-        val_set = source.train.take(val)
-        train = np.setdiff1d(train, val)
-    held_out = {**test, "val": search.held_out(val_part, val)}
-    train = search.without_exact("train", train, {"val": held_out["val"]})
-    unlabeled = _without_validation_rows(source, val_set, keep_leaks, notes)
-    unlabeled = search.without_exact("unlabeled", unlabeled, held_out)
-    train = search.without_near("train", train, held_out)
-    unlabeled = search.without_near("unlabeled", unlabeled, held_out)
-    if keep_leaks:
-        unlabeled = _all(source.unlabeled)
-
+    train, val_set, unlabeled, notes = _divided(source, search, seed, val_fraction, keep_leaks)
     train_set = source.train.take(train)
     unlabeled_set = source.unlabeled.take(unlabeled)
     remedy = "leave --drop-near out" if drop_near else "use --keep-leaks"
@@ -161,7 +140,6 @@ def make_splits(
         {part: search.sets[part] for part in labelled}, search.digests, search.hashes, source.class_names
     )
     blank = int(search.hashes["unlabeled"].blank[unlabeled].sum())
-    notes += [*search.notes(), *conflict_notes(conflicts), *_blank_notes(blank, len(unlabeled_set))]
     mean, std = channel_statistics(unlabeled_set)
     counted = {"train": train_set, "val": val_set, **({"test": source.test} if look_at_test and source.test else {})}
     return Splits(
@@ -179,7 +157,13 @@ def make_splits(
         conflicts=conflicts,
         blank=blank,
         class_counts={part: class_counts(images, source.class_names) for part, images in counted.items()},
-        notes=notes,
+        notes=[
+            *source.notes,
+            *notes,
+            *search.notes(),
+            *conflict_notes(conflicts),
+            *_blank_notes(blank, len(unlabeled_set)),
+        ],
         skipped=list(source.skipped),
         fingerprint=Fingerprint(
             [(images, search.digests[part]) for part, images in search.sets.items()],
@@ -188,23 +172,50 @@ def make_splits(
     )
 
 
+def _divided(
+    source: Source, search: LeakSearch, seed: int, val_fraction: float, keep_leaks: bool
+) -> tuple[Indices, ImageSet, Indices, list[str]]:
+    """The sides of a split, in the order of steps that ``make_splits`` says.
+
+    Returns:
+        Positions in train, the validation images, positions in unlabeled, and what a user should read of it.
+    """
+    test = {} if source.test is None else {"test": search.held_out("test", _all(source.test))}
+    train = search.without_exact("train", _all(source.train), test)
+    if source.val is not None:
+        val_part, val = "val", search.without_exact("val", _all(source.val), test)
+        val_set = source.val.take(val)
+    else:
+        drawn = draw_validation(source.train.take(train), source.class_names, seed, val_fraction)
+        val_part, val = "train", train[drawn]
+        val_set = source.train.take(val)
+        train = np.setdiff1d(train, val)
+    held_out = {**test, "val": search.held_out(val_part, val)}
+    train = search.without_exact("train", train, {"val": held_out["val"]})
+    unlabeled, notes = _without_validation_rows(source, val_set, keep_leaks)
+    unlabeled = search.without_exact("unlabeled", unlabeled, held_out)
+    train = search.without_near("train", train, held_out)
+    unlabeled = search.without_near("unlabeled", unlabeled, held_out)
+    return train, val_set, _all(source.unlabeled) if keep_leaks else unlabeled, notes
+
+
 def _all(images: ImageSet) -> Indices:
     return np.arange(len(images), dtype=np.int64)
 
 
-def _without_validation_rows(source: Source, val: ImageSet, keep_leaks: bool, notes: list[str]) -> Indices:
-    """Positions in unlabeled of what isn't itself a validation image (the same row of the same array)."""
+def _without_validation_rows(source: Source, val: ImageSet, keep_leaks: bool) -> tuple[Indices, list[str]]:
+    """Positions in unlabeled of what isn't itself a validation image (the same row of the same array), and a note."""
     positions = _all(source.unlabeled)
     if val.pixels is not source.unlabeled.pixels:
-        return positions
+        return positions, []
     same = np.isin(source.unlabeled.rows, val.rows)
     if not same.any():
-        return positions
+        return positions, []
     if keep_leaks:
-        notes.append(f"{same.sum():,} validation images are also among the unlabeled ones (--keep-leaks).")
+        note = f"{same.sum():,} validation images are also among the unlabeled ones (--keep-leaks)."
     else:
-        notes.append(f"{same.sum():,} validation images were among the unlabeled ones too and left them.")
-    return positions[~same]
+        note = f"{same.sum():,} validation images were among the unlabeled ones too and left them."
+    return positions[~same], [note]
 
 
 def _blank_notes(blank: int, total: int) -> list[str]:
