@@ -26,7 +26,7 @@ from machine import machine
 from twoviews.report.data import ReportData
 from twoviews.report.explore.image_features import read_features
 from twoviews.report.health.label_errors import by_model_and_neighbours, by_neighbours
-from twoviews.report.source import load, seed_folders
+from twoviews.report.run import load, seed_folders
 from twoviews.report.tested import read_tested
 
 Rows = npt.NDArray[np.int64]
