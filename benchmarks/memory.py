@@ -33,7 +33,7 @@ from twoviews.model.resnet50 import create_backbone
 
 MIB = 2**20
 STEPS = (("resnet18_w16", 32, 64), ("resnet18_w16", 32, 128), ("resnet18_w16", 32, 256))
-LOSSES, WIDTH = (2_048, 8_192, 16_384, 32_768), 128
+LOSSES, WIDTH = (2_048, 8_192, 16_384, 32_768, 65_536), 128
 DATA, SIZE, BATCH, MOST_BATCHES = (1_000, 10_000, 100_000, 1_000_000), 32, 256, 400
 
 

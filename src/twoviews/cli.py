@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twoviews import __version__
+from twoviews.cpus import let_waiting_threads_sleep
 from twoviews.errors import SettingsError, TwoviewsError
 from twoviews.streams import unbroken_streams
 from twoviews.trainers.progress import as_line, speaks
@@ -126,6 +127,7 @@ def _run(name: str, words: list[str]) -> int:
     from twoviews.command_line import parse
 
     settings = parse(name, COMMANDS[name].settings, words)
+    let_waiting_threads_sleep()  # before torch is loaded
     module, function = COMMANDS[name].work.split(":")
     getattr(importlib.import_module(f"twoviews.{module}"), function)(settings)
     return 0

@@ -1,4 +1,4 @@
-"""How many processors there are to work with. Loads no torch: decoders ask as well."""
+"""How many processors there are to work with, and how threads wait on them. Loads no torch: decoders ask as well."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 
 _GROUP = Path("/sys/fs/cgroup")
+_WAITING = "OMP_WAIT_POLICY"
+_OTHER_SAYS_ON_WAITING = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def let_waiting_threads_sleep() -> None:
+    """Threads that wait for the others of an operation sleep, unless the environment says how they wait.
+
+    OpenMP's own default is to spin. Beside another busy process they then take the processor from the very thread that
+    they wait for. Libraries heed it that are loaded afterwards; results do not depend on it.
+    """
+    if not any(name in os.environ for name in (_WAITING, *_OTHER_SAYS_ON_WAITING)):
+        os.environ[_WAITING] = "PASSIVE"
 
 
 def usable_cpus() -> int:
