@@ -19,6 +19,19 @@ def error(ours: Tensor, exact: Tensor) -> float:
     return float(((ours.double() - exact).norm() / exact.norm()).detach())
 
 
+def check(x: Tensor, weight: Tensor) -> None:
+    x, weight = x.contiguous(memory_format=torch.channels_last).requires_grad_(), weight.requires_grad_()
+    upstream = torch.randn(len(x), len(weight), *x.shape[2:])
+    out = Winograd.apply(x, weight)
+    ours = [out, *torch.autograd.grad(out, [x, weight], upstream)]
+    x64, weight64 = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    exact = F.conv2d(x64, weight64, padding=1)
+    theirs = [exact, *torch.autograd.grad(exact, [x64, weight64], upstream.double())]
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    for mine, right in zip(ours, theirs, strict=True):
+        assert error(mine, right) < 5e-6
+
+
 @pytest.mark.parametrize("tile", [2, 3, 4])
 def test_points_give_the_correlation_of_three_taps(tile: int) -> None:
     to_points, kernel, to_pixels = winograd._matrices(tile)
@@ -36,17 +49,12 @@ def test_values_and_gradients_are_those_of_float64(
     # So few tiles at a time that the five images are several blocks, the last of them smaller.
     monkeypatch.setattr(winograd, "_TILES_AT_A_TIME", 8)
     torch.manual_seed(0)
-    x = torch.randn(images, 8, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
-    weight = torch.randn(12, 8, 3, 3, requires_grad=True)
-    upstream = torch.randn(images, 12, *size)
-    out = Winograd.apply(x, weight)
-    ours = [out, *torch.autograd.grad(out, [x, weight], upstream)]
-    x64, weight64 = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
-    exact = F.conv2d(x64, weight64, padding=1)
-    theirs = [exact, *torch.autograd.grad(exact, [x64, weight64], upstream.double())]
-    assert out.is_contiguous(memory_format=torch.channels_last)
-    for mine, right in zip(ours, theirs, strict=True):
-        assert error(mine, right) < 5e-6
+    check(torch.randn(images, 8, *size), torch.randn(12, 8, 3, 3))
+
+
+def test_rounding_does_not_grow_with_the_channels() -> None:
+    torch.manual_seed(0)
+    check(torch.rand(16, 512, 4, 4), torch.randn(512, 512, 3, 3))
 
 
 @pytest.mark.parametrize("frozen", ["x", "weight"])
@@ -106,3 +114,9 @@ def test_where_a_convolution_goes_this_way(
     monkeypatch.setattr(convolution, "has_avx2_at_most", lambda: False)
     fast(x)
     assert not seen
+
+
+def test_one_image_without_a_batch_goes_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "has_avx2_at_most", lambda: True)
+    fast = speed_up_convolutions(nn.Conv2d(128, 128, 3, padding=1, bias=False))
+    assert fast(torch.randn(128, 8, 8)).shape == (128, 8, 8)

@@ -74,8 +74,7 @@ class CpuConv2d(nn.Conv2d):
     """A convolution as ``nn.Conv2d``, by ``winograd.py`` or with this module's gradients where that is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
-        kind = (self.kernel_size[0], self.stride[0])
-        if kind == (3, 1) and _is_float32_avx2(input) and winograd.pays(self.out_channels, input.shape):
+        if self._takes_fewer_products(input):
             fewer: Tensor = winograd.Winograd.apply(input, self.weight)
             return fewer
         if not (torch.is_grad_enabled() and self.weight.requires_grad and self._pays(input)):
@@ -84,6 +83,12 @@ class CpuConv2d(nn.Conv2d):
         x = input.to(dtype, memory_format=torch.channels_last)
         out: Tensor = _Convolution.apply(x, self.weight.to(dtype), self.stride[0], int(self.padding[0]))
         return out
+
+    def _takes_fewer_products(self, input: Tensor) -> bool:
+        if (self.kernel_size[0], self.stride[0]) != (3, 1) or input.dim() != 4 or not _is_float32_avx2(input):
+            return False
+        # A compiler can't look into it, and would warn.
+        return winograd.pays(self.out_channels, input.shape) and not torch.compiler.is_compiling()
 
     def _pays(self, input: Tensor) -> bool:
         rule = _rule(input)
@@ -97,7 +102,7 @@ class CpuConv2d(nn.Conv2d):
 
 def _rule(input: Tensor) -> _Rule | None:
     """What holds for this input on this processor; None: oneDNN does it all."""
-    if input.device.type != "cpu":
+    if input.device.type != "cpu" or input.dim() != 4:
         return None
     if torch.is_autocast_enabled("cpu"):
         return _BF16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else None
