@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twoviews.model import winograd
+from twoviews.model.windows import windows
 from twoviews.processor import has_avx2_at_most
 
 # Where the weights' gradient is a matrix product: by kernel and stride (1, or more), the largest output in pixels and
@@ -27,13 +28,8 @@ _FLOAT32_AVX2: _Rule = {(1, 1): (36, 1), (1, 2): (16, 1), (3, 1): (9, 256), (3, 
 
 def _patches(x: Tensor, kernel: int, stride: int, padding: int, height: int, width: int) -> Tensor:
     """N×C×H×W, channels last → (N·height·width)×(kernel·kernel·C): what each output pixel sees."""
-    pixels = F.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
-    n, _, _, channels = pixels.shape
-    image, row, column, channel = pixels.stride()
-    windows = pixels.as_strided(
-        (n, height, width, kernel, kernel, channels), (image, row * stride, column * stride, row, column, channel)
-    )
-    return windows.reshape(n * height * width, kernel * kernel * channels)
+    seen = windows(x.permute(0, 2, 3, 1), (kernel, kernel), (stride, stride), (height, width), padding)
+    return seen.reshape(len(x) * height * width, kernel * kernel * x.shape[1])
 
 
 class _Convolution(torch.autograd.Function):
@@ -74,10 +70,13 @@ class CpuConv2d(nn.Conv2d):
     """A convolution as ``nn.Conv2d``, by ``winograd.py`` or with this module's gradients where that is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if self._takes_fewer_products(input):
+        rule = _rule(input)
+        if rule is None:
+            return super().forward(input)
+        if rule is _FLOAT32_AVX2 and self._takes_fewer_products(input):
             fewer: Tensor = winograd.Winograd.apply(input, self.weight)
             return fewer
-        if not (torch.is_grad_enabled() and self.weight.requires_grad and self._pays(input)):
+        if not (torch.is_grad_enabled() and self.weight.requires_grad and self._pays(input, rule)):
             return super().forward(input)
         dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else input.dtype
         x = input.to(dtype, memory_format=torch.channels_last)
@@ -85,15 +84,11 @@ class CpuConv2d(nn.Conv2d):
         return out
 
     def _takes_fewer_products(self, input: Tensor) -> bool:
-        if (self.kernel_size[0], self.stride[0]) != (3, 1) or input.dim() != 4 or not _is_float32_avx2(input):
-            return False
+        is_kind = (self.kernel_size[0], self.stride[0]) == (3, 1)
         # A compiler can't look into it, and would warn.
-        return winograd.pays(self.out_channels, input.shape) and not torch.compiler.is_compiling()
+        return is_kind and not torch.compiler.is_compiling() and winograd.pays(self.out_channels, input.shape)
 
-    def _pays(self, input: Tensor) -> bool:
-        rule = _rule(input)
-        if rule is None:
-            return False
+    def _pays(self, input: Tensor, rule: _Rule) -> bool:
         kernel, stride = self.kernel_size[0], self.stride[0]
         largest, channels = rule[1 if kernel == 1 else 3, 1 if stride == 1 else 2]
         pixels = ((input.shape[2] - 1) // stride + 1) * ((input.shape[3] - 1) // stride + 1)
@@ -106,12 +101,7 @@ def _rule(input: Tensor) -> _Rule | None:
         return None
     if torch.is_autocast_enabled("cpu"):
         return _BF16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else None
-    return _FLOAT32_AVX2 if _is_float32_avx2(input) else None
-
-
-def _is_float32_avx2(input: Tensor) -> bool:
-    on_cpu = input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    return on_cpu and input.dtype == torch.float32 and has_avx2_at_most()
+    return _FLOAT32_AVX2 if input.dtype == torch.float32 and has_avx2_at_most() else None
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from twoviews.model.windows import windows
+
 # Where the polynomials are evaluated, and at infinity. A tile of m pixels takes the first m + 1.
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0)
 _LARGEST_TILE = len(_POINTS) - 1
@@ -45,10 +47,10 @@ class _Plan(NamedTuple):
     kernel: Tensor
     to_pixels: Tensor
 
-
-def _tile(size: int) -> int:
-    """The tile by which a side of ``size`` pixels has the fewest points."""
-    return min(range(2, _LARGEST_TILE + 1), key=lambda tile: -(-size // tile) * (tile + 2))
+    @property
+    def tiles(self) -> int:
+        """Of one image."""
+        return self.grid[0] * self.grid[1]
 
 
 def pays(out_channels: int, shape: torch.Size) -> bool:
@@ -57,9 +59,11 @@ def pays(out_channels: int, shape: torch.Size) -> bool:
     It is where there are many channels, and tiles enough to share the kernel.
     """
     images, in_channels, height, width = shape
-    tiles_of_one = -(-height // _tile(height)) * -(-width // _tile(width))
-    pairs = _FEWEST_PAIRS_OF_ONE_TILE if tiles_of_one == 1 else _FEWEST_PAIRS
-    return min(height, width) > 1 and images * tiles_of_one >= _FEWEST_TILES and in_channels * out_channels >= pairs
+    if min(height, width) < 2:
+        return False
+    tiles = _plan(height, width).tiles
+    pairs = _FEWEST_PAIRS_OF_ONE_TILE if tiles == 1 else _FEWEST_PAIRS
+    return images * tiles >= _FEWEST_TILES and in_channels * out_channels >= pairs
 
 
 def _matrices(tile: int) -> tuple[Any, Any, Any]:
@@ -77,38 +81,33 @@ def _matrices(tile: int) -> tuple[Any, Any, Any]:
 
 @lru_cache(maxsize=64)
 def _plan(height: int, width: int) -> _Plan:
-    sides = []
-    for size in (height, width):
-        tile = _tile(size)
-        sides.append((tile, -(-size // tile), *_matrices(tile)))
-    (tile_h, rows, in_h, kernel_h, out_h), (tile_w, columns, in_w, kernel_w, out_w) = sides
-    if rows == columns == 1:
+    """The tiles by which each side has the fewest points."""
+    tile_h, tile_w = (
+        min(range(2, _LARGEST_TILE + 1), key=lambda tile: -(-size // tile) * (tile + 2)) for size in (height, width)
+    )
+    grid = (-(-height // tile_h), -(-width // tile_w))
+    (in_h, kernel_h, out_h), (in_w, kernel_w, out_w) = _matrices(tile_h), _matrices(tile_w)
+    if grid == (1, 1):
         in_h, in_w = in_h[:, 1:-1], in_w[:, 1:-1]
     pairs = [(in_h, in_w), (kernel_h, kernel_w), (out_h, out_w)]
-    matrices = [torch.from_numpy(np.kron(a, b)).float() for a, b in pairs]
-    return _Plan((tile_h, tile_w), (rows, columns), *matrices)
+    return _Plan((tile_h, tile_w), grid, *(torch.from_numpy(np.kron(a, b)).float() for a, b in pairs))
 
 
 def _tiles(x: Tensor, plan: _Plan) -> Tensor:
     """b×h×w×C → tiles×(pixels under a tile)×C."""
     b, height, width, channels = x.shape
-    (tile_h, tile_w), (rows, columns) = plan.tile, plan.grid
-    if rows == columns == 1:
+    tile_h, tile_w = plan.tile
+    if plan.tiles == 1:
         return x.reshape(b, height * width, channels)
-    x = F.pad(x, (0, 0, 1, columns * tile_w - width + 1, 1, rows * tile_h - height + 1))
-    image, row, column, channel = x.stride()
-    windows = x.as_strided(
-        (b, rows, columns, tile_h + 2, tile_w + 2, channels),
-        (image, row * tile_h, column * tile_w, row, column, channel),
-    )
-    return windows.reshape(b * rows * columns, (tile_h + 2) * (tile_w + 2), channels)
+    under = windows(x, (tile_h + 2, tile_w + 2), plan.tile, plan.grid, padding=1)
+    return under.reshape(b * plan.tiles, (tile_h + 2) * (tile_w + 2), channels)
 
 
 def _add_tiles(under: Tensor, plan: _Plan, x: Tensor) -> None:
     """The transpose of ``_tiles``: what lies under each tile is added up where tiles overlap, into b×h×w×C."""
     b, height, width, channels = x.shape
     (tile_h, tile_w), (rows, columns) = plan.tile, plan.grid
-    if rows == columns == 1:
+    if plan.tiles == 1:
         x.copy_(under.view(x.shape))
         return
     under = under.view(b, rows, columns, tile_h + 2, tile_w + 2, channels).transpose(2, 3)
@@ -128,7 +127,7 @@ def _split(gradient: Tensor, plan: _Plan) -> Tensor:
     if rows * tile_h > height or columns * tile_w > width:
         gradient = F.pad(gradient, (0, 0, 0, columns * tile_w - width, 0, rows * tile_h - height))
     tiles = gradient.reshape(b, rows, tile_h, columns, tile_w, channels).transpose(2, 3)
-    return tiles.reshape(b * rows * columns, tile_h * tile_w, channels)
+    return tiles.reshape(b * plan.tiles, tile_h * tile_w, channels)
 
 
 def _join(tiles: Tensor, plan: _Plan, out: Tensor) -> None:
@@ -152,7 +151,7 @@ def _kernel_at_points(weight: Tensor, plan: _Plan) -> Tensor:
 
 def _block(plan: _Plan, channels: int) -> int:
     """Images at a time."""
-    return -(-max(_TILES_AT_A_TIME, channels) // (plan.grid[0] * plan.grid[1]))
+    return -(-max(_TILES_AT_A_TIME, channels) // plan.tiles)
 
 
 class Winograd(torch.autograd.Function):

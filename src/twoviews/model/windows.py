@@ -1,0 +1,29 @@
+"""What each output pixel, or each tile of them, sees of an image that is padded with zeros."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Sides = tuple[int, int]
+"""Of rows and of columns."""
+
+
+def windows(x: Tensor, size: Sides, step: Sides, grid: Sides, padding: int) -> Tensor:
+    """N×H×W×C → N×(grid)×(size)×C, a view of a padded copy.
+
+    Args:
+        x: pixels, with their channels beside each other.
+        size: of a window.
+        step: from one window to the next.
+        grid: how many there are; zeros follow as far as they reach.
+        padding: zeros before the first row and column.
+    """
+    n, *lengths, channels = x.shape
+    beyond = [
+        max(0, (count - 1) * apart + side - padding - length)
+        for count, apart, side, length in zip(grid, step, size, lengths, strict=True)
+    ]
+    x = F.pad(x, (0, 0, padding, beyond[1], padding, beyond[0]))
+    image, row, column, channel = x.stride()
+    return x.as_strided((n, *grid, *size, channels), (image, row * step[0], column * step[1], row, column, channel))
