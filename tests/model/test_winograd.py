@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from test_convolution import error
 from torch import Tensor, nn
 
 from twoviews.model import convolution, winograd
 from twoviews.model.convolution import speed_up_convolutions
 from twoviews.model.winograd import Winograd
-
-
-def error(ours: Tensor, exact: Tensor) -> float:
-    return float(((ours.double() - exact).norm() / exact.norm()).detach())
 
 
 def check(x: Tensor, weight: Tensor) -> None:
@@ -29,7 +26,7 @@ def check(x: Tensor, weight: Tensor) -> None:
     theirs = [exact, *torch.autograd.grad(exact, [x64, weight64], upstream.double())]
     assert out.is_contiguous(memory_format=torch.channels_last)
     for mine, right in zip(ours, theirs, strict=True):
-        assert error(mine, right) < 5e-6
+        assert error(mine.double(), right) < 5e-6
 
 
 @pytest.mark.parametrize("tile", [2, 3, 4])
