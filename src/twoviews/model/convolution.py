@@ -1,10 +1,11 @@
 """Convolutions for CPUs: other ways where oneDNN's own kernels are slow, or multiply more than they need to.
 
 oneDNN's kernels for the gradient of the weights fall to a third of the machine's matrix-product rate, and to a tenth,
-where the output is a few pixels wide or the stride is 2: in bf16 on processors with AVX512-BF16, in float32 on those
-with AVX2 alone. Its kernels for the gradient of the input do so for 1×1 convolutions of stride 2. There the patches are
-copied out (im2col) and multiplied. In float32 with AVX2, 3×3 convolutions of many channels take fewer multiplications
-(``winograd.py``). ``benchmarks/convolutions.py`` measures both ways for each layer of a backbone.
+where the output is a few pixels wide or the stride is 2: in bf16 on processors with AVX512-BF16 or AMX, in float32 on
+those with AVX2 alone. Its kernels for the gradient of the input do so for 1×1 convolutions of stride 2. There the
+patches are copied out (im2col) and multiplied. In float32 with AVX2, 3×3 convolutions of many channels take fewer
+multiplications (``winograd.py``); with AMX a convolution of a few pixels is one matrix (``small_maps.py``).
+``benchmarks/convolutions.py`` measures both ways for each layer of a backbone.
 """
 
 from __future__ import annotations
@@ -15,21 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from twoviews.model import winograd
-from twoviews.model.windows import windows
-from twoviews.processor import has_avx2_at_most
+from twoviews.model import small_maps, winograd
+from twoviews.model.windows import patches
+from twoviews.processor import has_avx2_at_most, multiplies_in_tiles
 
 # Where the weights' gradient is a matrix product: by kernel and stride (1, or more), the largest output in pixels and
 # the fewest input channels.
 _Rule = dict[tuple[int, int], tuple[int, int]]
 _BF16: _Rule = {(1, 1): (36, 1), (1, 2): (144, 1), (3, 1): (16, 1), (3, 2): (144, 1)}
+_BF16_AMX: _Rule = {(1, 1): (36, 1), (1, 2): (144, 64), (3, 1): (16, 1), (3, 2): (36, 64)}
 _FLOAT32_AVX2: _Rule = {(1, 1): (36, 1), (1, 2): (16, 1), (3, 1): (9, 256), (3, 2): (16, 256)}
-
-
-def _patches(x: Tensor, kernel: int, stride: int, padding: int, height: int, width: int) -> Tensor:
-    """N×C×H×W, channels last → (N·height·width)×(kernel·kernel·C): what each output pixel sees."""
-    seen = windows(x.permute(0, 2, 3, 1), (kernel, kernel), (stride, stride), (height, width), padding)
-    return seen.reshape(len(x) * height * width, kernel * kernel * x.shape[1])
 
 
 class _Convolution(torch.autograd.Function):
@@ -48,8 +44,8 @@ class _Convolution(torch.autograd.Function):
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         out_channels, in_channels, kernel, _ = weight.shape
         rows = gradient.permute(0, 2, 3, 1).reshape(-1, out_channels)
-        patches = _patches(x, kernel, stride, padding, *gradient.shape[2:])
-        for_weight = (rows.t() @ patches).view(out_channels, kernel, kernel, in_channels).permute(0, 3, 1, 2)
+        seen = patches(x, kernel, stride, padding, *gradient.shape[2:])
+        for_weight = (rows.t() @ seen).view(out_channels, kernel, kernel, in_channels).permute(0, 3, 1, 2)
         for_input = None
         # In float32 oneDNN is the faster one without a stride.
         if ctx.needs_input_grad[0] and kernel == 1 and (stride > 1 or x.dtype == torch.bfloat16):
@@ -67,7 +63,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class CpuConv2d(nn.Conv2d):
-    """A convolution as ``nn.Conv2d``, by ``winograd.py`` or with this module's gradients where that is faster."""
+    """A convolution as ``nn.Conv2d``, in one of the other ways where that is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
         rule = _rule(input)
@@ -76,17 +72,29 @@ class CpuConv2d(nn.Conv2d):
         if rule is _FLOAT32_AVX2 and self._takes_fewer_products(input):
             fewer: Tensor = winograd.Winograd.apply(input, self.weight)
             return fewer
-        if not (torch.is_grad_enabled() and self.weight.requires_grad and self._pays(input, rule)):
+        way: type[torch.autograd.Function]
+        if rule is _BF16_AMX and self._is_one_matrix(input):
+            way = small_maps.SmallMapConvolution
+        elif torch.is_grad_enabled() and self.weight.requires_grad and self._pays(input, rule):
+            way = _Convolution
+        else:
             return super().forward(input)
         dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else input.dtype
         x = input.to(dtype, memory_format=torch.channels_last)
-        out: Tensor = _Convolution.apply(x, self.weight.to(dtype), self.stride[0], int(self.padding[0]))
+        out: Tensor = way.apply(x, self.weight.to(dtype), *self._step())
         return out
+
+    def _step(self) -> tuple[int, int]:
+        return self.stride[0], int(self.padding[0])
 
     def _takes_fewer_products(self, input: Tensor) -> bool:
         is_kind = (self.kernel_size[0], self.stride[0]) == (3, 1)
         # A compiler can't look into it, and would warn.
         return is_kind and not torch.compiler.is_compiling() and winograd.pays(self.out_channels, input.shape)
+
+    def _is_one_matrix(self, input: Tensor) -> bool:
+        height, width = input.shape[2:]
+        return not torch.compiler.is_compiling() and small_maps.pays(self.weight.shape, height, width, *self._step())
 
     def _pays(self, input: Tensor, rule: _Rule) -> bool:
         kernel, stride = self.kernel_size[0], self.stride[0]
@@ -100,7 +108,9 @@ def _rule(input: Tensor) -> _Rule | None:
     if input.device.type != "cpu" or input.dim() != 4:
         return None
     if torch.is_autocast_enabled("cpu"):
-        return _BF16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else None
+        if torch.get_autocast_dtype("cpu") != torch.bfloat16:
+            return None
+        return _BF16_AMX if multiplies_in_tiles() else _BF16
     return _FLOAT32_AVX2 if input.dtype == torch.float32 and has_avx2_at_most() else None
 
 

@@ -27,3 +27,9 @@ def windows(x: Tensor, size: Sides, step: Sides, grid: Sides, padding: int) -> T
     x = F.pad(x, (0, 0, padding, beyond[1], padding, beyond[0]))
     image, row, column, channel = x.stride()
     return x.as_strided((n, *grid, *size, channels), (image, row * step[0], column * step[1], row, column, channel))
+
+
+def patches(x: Tensor, kernel: int, stride: int, padding: int, height: int, width: int) -> Tensor:
+    """N×C×H×W, channels last → (N·height·width)×(kernel·kernel·C): what each output pixel of a convolution sees."""
+    seen = windows(x.permute(0, 2, 3, 1), (kernel, kernel), (stride, stride), (height, width), padding)
+    return seen.reshape(len(x) * height * width, kernel * kernel * x.shape[1])

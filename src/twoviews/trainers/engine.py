@@ -18,7 +18,9 @@ from torch.optim import Optimizer
 from twoviews.cpus import usable_cpus
 from twoviews.errors import CheckpointError, SettingsError
 from twoviews.model.batchnorm import join_batchnorm
+from twoviews.model.batchnorm_relu import kernels
 from twoviews.model.convolution import speed_up_convolutions
+from twoviews.model.fused_resnet import fuse_resnets
 from twoviews.processor import image_layout
 from twoviews.settings import RunSettings
 from twoviews.trainers.determinism import choose_algorithms, repeats_bits, what_it_does
@@ -98,7 +100,7 @@ class Engine:
     def to_device(self, module: nn.Module) -> nn.Module:
         """The module on this process's device, with its convolutions as they are fastest there."""
         if self.device.type == "cpu":
-            module = speed_up_convolutions(module)
+            module = fuse_resnets(speed_up_convolutions(module))
         return module.to(self.device).to(memory_format=image_layout(self.device))
 
     def setup(self, module: nn.Module, optimizer: Optimizer, *, compiled: bool = False) -> tuple[Any, Any]:
@@ -246,5 +248,6 @@ class Engine:
             "gpu": name,
             "precision": self.precision,
             "threads": self.threads,
+            "batchnorm": "numba" if self.device.type == "cpu" and kernels() is not None else "torch",
             "processes": self.world_size,
         }

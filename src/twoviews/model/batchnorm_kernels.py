@@ -1,0 +1,260 @@
+"""BatchNorm, an addition and ReLU on a CPU, in as few passes over memory as they can take; compiled by numba.
+
+Of x, the values before BatchNorm (Ioffe & Szegedy 2015, algorithm 1), a step needs four passes: one for its moments,
+one that normalises, adds and cuts off, and backward one for the sums and one for the gradient. PyTorch's operations
+take about twice as many, one at a time.
+
+All arrays are rows×width, contiguous, float32, or uint16 that hold bf16: the last dimension runs over channels, over
+all of them once or several times (``rows_of`` in ``batchnorm_relu.py``). Arrays of C numbers are float32. Sums are of
+pieces of the rows, then of the pieces, in float64: their order depends on the shape alone, not on the threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic, overload
+
+_PIECE = 1 << 16  # elements that are added up at a time: enough to be worth a thread's start
+_MOST_PIECES = 128
+
+# Sums may be taken in any order, and products joined with additions; infinities and NaN stay what they are.
+_FAST = {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "error_model": "numpy"}
+# Of what numba can make parallel, the loops that say so: to look for more costs seconds and finds none here.
+_OTHERS = ("comprehension", "fusion", "inplace_binop", "numpy", "reduction", "setitem", "stencil")
+_PARALLEL = {"parallel": {"prange": True, **dict.fromkeys(_OTHERS, False)}}
+
+
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """numba.njit, with what it compiles kept on disk where there is a place for it."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(cache=True, **_FAST, **options)(function)
+        except RuntimeError:  # neither the package's folder nor the user's cache can be written
+            return numba.njit(**_FAST, **options)(function)
+
+    return decorate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _float_of_bits(typing: Any, bits: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.uint32), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _bits_of_float(typing: Any, number: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.uint32(types.float32), code
+
+
+def _load(array: Any, row: int, column: int) -> Any:
+    """One element as float32."""
+    raise NotImplementedError
+
+
+def _store(array: Any, row: int, column: int, value: Any) -> None:
+    """Set one element, rounded to the nearest, half-way cases to even."""
+    raise NotImplementedError
+
+
+@overload(_load, inline="always")  # type: ignore[untyped-decorator]
+def _load_by_kind(array: Any, row: Any, column: Any) -> Any:
+    def as_it_is(array: Any, row: Any, column: Any) -> Any:
+        return array[row, column]
+
+    def widened(array: Any, row: Any, column: Any) -> Any:
+        return _float_of_bits(np.uint32(array[row, column]) << np.uint32(16))
+
+    return widened if array.dtype == types.uint16 else as_it_is
+
+
+@overload(_store, inline="always")  # type: ignore[untyped-decorator]
+def _store_by_kind(array: Any, row: Any, column: Any, value: Any) -> Any:
+    def as_it_is(array: Any, row: Any, column: Any, value: Any) -> Any:
+        array[row, column] = value
+
+    def rounded(array: Any, row: Any, column: Any, value: Any) -> Any:
+        bits = _bits_of_float(value)
+        even = (bits >> np.uint32(16)) & np.uint32(1)
+        kept = np.uint16((bits + np.uint32(0x7FFF) + even) >> np.uint32(16))
+        array[row, column] = kept if value == value else np.uint16(0x7FC0)  # rounding could make NaN infinite
+
+    return rounded if array.dtype == types.uint16 else as_it_is
+
+
+@_compiled()
+def _pieces(rows: int, width: int) -> int:
+    return min(_MOST_PIECES, max(1, rows * width // _PIECE))
+
+
+@_compiled()
+def _total(sums: Any, channels: int) -> Any:
+    """pieces×2×width → 2×C in float64."""
+    width = sums.shape[2]
+    total = np.zeros((2, width), np.float64)
+    for p in range(len(sums)):
+        for i in range(2):
+            for j in range(width):
+                total[i, j] += sums[p, i, j]
+    for i in range(2):
+        for j in range(channels, width):
+            total[i, j % channels] += total[i, j]
+    return total[:, :channels]
+
+
+@_compiled()
+def _line(weight: Any, bias: Any, mean: Any, inverse: Any, width: int) -> Any:
+    """BatchNorm as scale·x + shift, for each of ``width`` columns: 2×width."""
+    line = np.empty((2, width), np.float32)
+    for j in range(width):
+        c = j % len(weight)
+        line[0, j] = weight[c] * inverse[c]
+        line[1, j] = bias[c] - mean[c] * line[0, j]
+    return line
+
+
+@_compiled()
+def _add_up(x: Any, first: int, last: int, origin: Any, sums: Any) -> None:
+    for j in range(len(origin)):
+        sums[0, j] = 0
+        sums[1, j] = 0
+    for r in range(first, last):
+        for j in range(len(origin)):
+            away = _load(x, r, j) - origin[j]
+            sums[0, j] += away
+            sums[1, j] += away * away
+
+
+@_compiled(**_PARALLEL)
+def moments(x: Any, mean: Any, variance: Any) -> None:
+    """Mean and variance (of the batch, not the unbiased one) of each channel, to ``mean`` and ``variance``.
+
+    Squares are of what lies beyond a channel's first value, so that a mean far from zero takes no digits from them.
+    """
+    rows, width = x.shape
+    channels = len(mean)
+    pieces = _pieces(rows, width)
+    origin = np.empty(width, np.float32)
+    for j in range(width):
+        origin[j] = _load(x, 0, j % channels)
+    sums = np.empty((pieces, 2, width), np.float32)
+    for p in prange(pieces):
+        _add_up(x, rows * p // pieces, rows * (p + 1) // pieces, origin, sums[p])
+    total = _total(sums, channels)
+    count = rows * width // channels
+    for c in range(channels):
+        away = total[0, c] / count
+        spread = total[1, c] / count - away * away
+        mean[c] = origin[c] + away
+        variance[c] = 0.0 if spread < 0 else spread
+
+
+@_compiled()
+def _normalise(x: Any, addend: Any, first: int, last: int, line: Any, floor: float, y: Any) -> None:
+    scale, shift = line[0], line[1]
+    for r in range(first, last):
+        for j in range(len(scale)):
+            value = scale[j] * _load(x, r, j) + shift[j]
+            if addend is not None:
+                value += _load(addend, r, j)
+            _store(y, r, j, floor if value < floor else value)
+
+
+@_compiled(**_PARALLEL)
+def normalise(x: Any, addend: Any, weight: Any, bias: Any, mean: Any, inverse: Any, floor: float, y: Any) -> None:
+    """y = max(floor, weight·(x − mean)·inverse + bias + addend); ``addend`` rows×width or None."""
+    rows, width = x.shape
+    pieces = _pieces(rows, width)
+    line = _line(weight, bias, mean, inverse, width)
+    for p in prange(pieces):
+        _normalise(x, addend, rows * p // pieces, rows * (p + 1) // pieces, line, floor, y)
+
+
+@_compiled()
+def _add_up_gradients(
+    x: Any, upstream: Any, y: Any, first: int, last: int, line: Any, centre: Any, floor: float, passed: Any, sums: Any
+) -> None:
+    scale, shift = line[0], line[1]
+    for j in range(len(scale)):
+        sums[0, j] = 0
+        sums[1, j] = 0
+    for r in range(first, last):
+        for j in range(len(scale)):
+            value, gradient = _load(x, r, j), _load(upstream, r, j)
+            if y is not None:
+                gradient = np.float32(0.0) if _load(y, r, j) <= floor else gradient
+                _store(passed, r, j, gradient)
+            else:
+                gradient = np.float32(0.0) if scale[j] * value + shift[j] <= floor else gradient
+            sums[0, j] += gradient
+            sums[1, j] += gradient * (value - centre[j])
+
+
+@_compiled(**_PARALLEL)
+def gradient_sums(
+    x: Any, upstream: Any, y: Any, weight: Any, bias: Any, mean: Any, inverse: Any, floor: float, passed: Any,
+    for_weight: Any, for_bias: Any,
+) -> None:  # fmt: skip
+    """Gradients of ``weight`` and ``bias``.
+
+    With an addend, ``y`` is the output, and ``passed`` receives what ReLU lets through: the addend's gradient. Without,
+    both are None, and what ReLU let through is computed from x anew.
+    """
+    rows, width = x.shape
+    pieces = _pieces(rows, width)
+    line = _line(weight, bias, mean, inverse, width)
+    centre = np.empty(width, np.float32)
+    for j in range(width):
+        centre[j] = mean[j % len(mean)]
+    sums = np.empty((pieces, 2, width), np.float32)
+    for p in prange(pieces):
+        first, last = rows * p // pieces, rows * (p + 1) // pieces
+        _add_up_gradients(x, upstream, y, first, last, line, centre, floor, passed, sums[p])
+    total = _total(sums, len(mean))
+    for c in range(len(mean)):
+        for_bias[c] = total[0, c]
+        for_weight[c] = total[1, c] * inverse[c]
+
+
+@_compiled()
+def _send_back(
+    x: Any, upstream: Any, first: int, last: int, line: Any, slope: Any, constant: Any, floor: float, for_x: Any
+) -> None:
+    scale, shift = line[0], line[1]
+    for r in range(first, last):
+        for j in range(len(scale)):
+            value = _load(x, r, j)
+            gradient = _load(upstream, r, j)
+            gradient = np.float32(0.0) if scale[j] * value + shift[j] <= floor else gradient
+            _store(for_x, r, j, scale[j] * gradient + slope[j] * value + constant[j])
+
+
+@_compiled(**_PARALLEL)
+def input_gradient(
+    x: Any, upstream: Any, weight: Any, bias: Any, mean: Any, inverse: Any, floor: float,
+    for_weight: Any, for_bias: Any, for_x: Any,
+) -> None:  # fmt: skip
+    """Gradient of x, through the moments too, from the sums of ``gradient_sums``."""
+    rows, width = x.shape
+    pieces = _pieces(rows, width)
+    line = _line(weight, bias, mean, inverse, width)
+    count = rows * width // len(mean)
+    slope, constant = np.empty(width, np.float32), np.empty(width, np.float32)
+    for j in range(width):
+        c = j % len(mean)
+        slope[j] = -line[0, j] * inverse[c] * for_weight[c] / count
+        constant[j] = -line[0, j] * for_bias[c] / count - slope[j] * mean[c]
+    for p in prange(pieces):
+        first, last = rows * p // pieces, rows * (p + 1) // pieces
+        _send_back(x, upstream, first, last, line, slope, constant, floor, for_x)

@@ -1,0 +1,77 @@
+"""timm's ResNets with BatchNorm, shortcut and ReLU as one operation on CPUs; layers, names and weights are timm's."""
+
+from __future__ import annotations
+
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import Tensor, nn
+
+from twoviews.model.batchnorm_relu import batchnorm_relu, kernels
+
+
+def _shortcut(block: BasicBlock | Bottleneck, x: Tensor) -> Tensor:
+    if block.downsample is None:
+        return x
+    if not isinstance(block.downsample, nn.Sequential):
+        out: Tensor = block.downsample(x)
+        return out
+    *before, norm = block.downsample
+    for layer in before:
+        x = layer(x)
+    return batchnorm_relu(norm, x, None)
+
+
+class FusedBasicBlock(BasicBlock):  # type: ignore[misc]
+    """timm's BasicBlock; with attention, dropped paths or anti-aliasing it goes timm's way."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if _has_more(self):
+            out: Tensor = super().forward(x)
+            return out
+        hidden = batchnorm_relu(self.bn1, self.conv1(x), self.act1)
+        return batchnorm_relu(self.bn2, self.conv2(hidden), self.act2, _shortcut(self, x))
+
+
+class FusedBottleneck(Bottleneck):  # type: ignore[misc]
+    """timm's Bottleneck; with attention, dropped paths or anti-aliasing it goes timm's way."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if _has_more(self):
+            out: Tensor = super().forward(x)
+            return out
+        hidden = batchnorm_relu(self.bn1, self.conv1(x), self.act1)
+        hidden = batchnorm_relu(self.bn2, self.conv2(hidden), self.act2)
+        return batchnorm_relu(self.bn3, self.conv3(hidden), self.act3, _shortcut(self, x))
+
+
+class FusedResNet(ResNet):  # type: ignore[misc]
+    """timm's ResNet, whose stem is fused too."""
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        if self.grad_checkpointing:
+            out: Tensor = super().forward_features(x)
+            return out
+        x = self.maxpool(batchnorm_relu(self.bn1, self.conv1(x), self.act1))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        return x
+
+
+def _has_more(block: BasicBlock | Bottleneck) -> bool:
+    is_plain = isinstance(block.drop_block, nn.Identity) and isinstance(block.aa, nn.Identity)
+    return not is_plain or block.se is not None or block.drop_path is not None
+
+
+_FUSED: dict[type[nn.Module], type[nn.Module]] = {
+    BasicBlock: FusedBasicBlock,
+    Bottleneck: FusedBottleneck,
+    ResNet: FusedResNet,
+}
+
+
+def fuse_resnets(module: nn.Module) -> nn.Module:
+    """Make the ResNets of ``module`` and their blocks fused ones, in place, where this machine has the kernels."""
+    found = [child for child in module.modules() if type(child) in _FUSED]
+    if found and kernels() is not None:
+        for child in found:
+            child.__class__ = _FUSED[type(child)]
+    return module

@@ -1,0 +1,275 @@
+"""BatchNorm, shortcut and ReLU as one operation: PyTorch's values, gradients, statistics; the same bits each time."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from typing import Any
+
+import pytest
+import torch
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import Tensor, nn
+
+from twoviews.model import batchnorm_relu as subject
+from twoviews.model import fused_resnet
+from twoviews.model.batchnorm_relu import batchnorm_relu, kernels
+from twoviews.model.fused_resnet import FusedBasicBlock, FusedBottleneck, FusedResNet, fuse_resnets
+from twoviews.model.resnet50 import create_backbone
+
+needs_kernels = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernels are for Linux")
+
+
+@needs_kernels
+def test_the_kernels_are_there() -> None:
+    """Without this a kernel that does not compile would only be slow."""
+    if sys.version_info >= (3, 15):
+        pytest.skip("numba is not asked for there")
+    assert kernels() is not None
+
+
+def norm_of(channels: int) -> nn.BatchNorm2d:
+    torch.manual_seed(channels)
+    norm = nn.BatchNorm2d(channels)
+    nn.init.uniform_(norm.weight, -1, 2)
+    nn.init.normal_(norm.bias)
+    return norm
+
+
+def maps(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def all_of(norm: nn.BatchNorm2d, x: Tensor, relu: bool, addend: Tensor | None, upstream: Tensor) -> list[Tensor]:
+    """Output, gradients of x, weights and addend, and the statistics."""
+    norm = copy.deepcopy(norm).to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+    given = [t.detach().clone().requires_grad_() for t in (x, addend) if t is not None]
+    out = batchnorm_relu(norm, given[0], nn.ReLU() if relu else None, *given[1:])
+    out.backward(upstream.to(out.dtype))
+    found = [out, *(t.grad for t in given), norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var]
+    return [t.detach() for t in found if t is not None]
+
+
+def error(mine: Tensor, right: Tensor) -> float:
+    return float((mine.double() - right.double()).norm() / right.double().norm())
+
+
+@needs_kernels
+@pytest.mark.parametrize("with_addend", [False, True])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 1, 1), (3, 3, 5, 7), (16, 16, 6, 6), (64, 300, 3, 3), (5, 64, 7, 1), (96, 32, 24, 24)]
+)
+def test_float32_is_float64_to_rounding(shape: tuple[int, ...], relu: bool, with_addend: bool) -> None:
+    norm = norm_of(shape[1])
+    x, upstream = maps(*shape) * 2 + 1, maps(*shape)
+    addend = maps(*shape) if with_addend else None
+    ours = all_of(norm, x, relu, addend, upstream)
+    right = all_of(norm, x.double(), relu, None if addend is None else addend.double(), upstream.double())
+    assert len(ours) == len(right) == 6 + with_addend
+    for mine, its in zip(ours, right, strict=True):
+        # Two values a channel: they are normalised to one of each sign, and of its gradient all but rounding cancels.
+        assert error(mine, its) < 3e-6 or (shape[0] == 2 and (mine - its).abs().max() < 1e-3)
+
+
+@needs_kernels
+@pytest.mark.parametrize("with_addend", [False, True])
+def test_bf16_is_no_further_from_float64_than_pytorch(with_addend: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    norm = norm_of(48)
+    shape = (32, 48, 9, 9)
+    x, upstream = maps(*shape, dtype=torch.bfloat16), maps(*shape, dtype=torch.bfloat16)
+    addend = maps(*shape, dtype=torch.bfloat16) if with_addend else None
+    ours = all_of(norm, x, True, addend, upstream)
+    right = all_of(norm, x.double(), True, None if addend is None else addend.double(), upstream.double())
+    monkeypatch.setattr(subject, "kernels", lambda: None)
+    theirs = all_of(norm, x, True, addend, upstream)
+    assert [t.dtype for t in ours] == [t.dtype for t in theirs]
+    for mine, its, exact in zip(ours, theirs, right, strict=True):
+        assert error(mine, exact) <= 1.1 * error(its, exact) + 1e-6
+    assert not torch.equal(ours[1], theirs[1])  # the kernels were asked the first time
+
+
+@needs_kernels
+def test_a_mean_far_from_zero_costs_no_digits() -> None:
+    norm, x = norm_of(16), maps(64, 16, 8, 8) + 300
+    out = batchnorm_relu(norm, x, None)
+    assert (
+        error(out, nn.functional.batch_norm(x.double(), None, None, norm.weight.double(), norm.bias.double(), True))
+        < 1e-4
+    )
+    constant = torch.full((4, 16, 3, 3), 0.1)
+    assert torch.allclose(batchnorm_relu(norm, constant, None)[0, :, 0, 0], norm.bias, atol=1e-5)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bits_depend_neither_on_the_threads_nor_on_the_run(dtype: torch.dtype) -> None:
+    norm, x, upstream = norm_of(64), maps(64, 64, 24, 24, dtype=dtype), maps(64, 64, 24, 24, dtype=dtype)
+    addend = maps(64, 64, 24, 24, dtype=dtype)
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 1, 2):
+            torch.set_num_threads(count)
+            found.append(all_of(norm, x, True, addend, upstream))
+    finally:
+        torch.set_num_threads(threads)
+    for again in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(again, found[0], strict=True))
+
+
+@needs_kernels
+def test_rounding_to_bf16_is_pytorch_s_for_every_number() -> None:
+    """All of bf16 times 1 + 2^-9, which needs rounding: half-way cases, overflow, denormals, infinities, NaN."""
+    every = torch.arange(2**16, dtype=torch.int32).to(torch.uint16).view(torch.bfloat16)
+    x = every.view(64, 64, 4, 4).contiguous(memory_format=torch.channels_last)
+    norm = nn.BatchNorm2d(64, eps=0.0).eval()
+    factor = 1 + 2**-9
+    nn.init.constant_(norm.weight, factor)
+    with torch.no_grad():
+        out = batchnorm_relu(norm, x, None)
+        rectified = batchnorm_relu(norm, x, nn.ReLU())
+    expected = (x.float() * factor).to(torch.bfloat16)
+    assert torch.equal(out.isnan(), expected.isnan())
+    known = ~expected.isnan()
+    assert torch.equal(out[known], expected[known])
+    assert torch.equal(rectified.isnan(), expected.isnan())  # ReLU lets NaN pass
+    assert torch.equal(rectified[known], expected[known].relu())
+
+
+@needs_kernels
+def test_numbers_that_are_none_reach_the_output_and_the_gradient() -> None:
+    for bad in (math.nan, math.inf):
+        x = maps(4, 16, 3, 3)
+        x[1, 5, 2, 2] = bad
+        x.requires_grad_()
+        out = batchnorm_relu(norm_of(16), x, nn.ReLU())
+        out.sum().backward()
+        assert x.grad is not None
+        for found in (out, x.grad):
+            assert found[:, 5].isnan().all()
+            assert found[:, :5].isfinite().all()
+
+
+@needs_kernels
+@pytest.mark.parametrize("momentum", [0.1, 0.01, None])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_statistics_are_kept_as_pytorch_keeps_them(momentum: float | None, tracked: bool) -> None:
+    ours = nn.BatchNorm2d(16, momentum=momentum, track_running_stats=tracked)
+    theirs = copy.deepcopy(ours)
+    for _ in range(3):
+        x = maps(8, 16, 5, 5) * 3 + 1
+        assert torch.allclose(batchnorm_relu(ours, x, None), theirs(x), atol=1e-5)
+    for mine, its in zip(ours.buffers(), theirs.buffers(), strict=True):
+        assert torch.allclose(mine, its, rtol=1e-5)
+    ours.track_running_stats = False  # as chunks.py does for all but one pass over a chunk
+    before = [buffer.clone() for buffer in ours.buffers()]
+    batchnorm_relu(ours, maps(8, 16, 5, 5), None)
+    assert all(torch.equal(a, b) for a, b in zip(ours.buffers(), before, strict=True))
+    ours.eval()
+    theirs.eval()
+    with torch.no_grad():
+        assert torch.allclose(batchnorm_relu(ours, x, nn.ReLU()), theirs(x).relu(), atol=1e-5)
+
+
+@needs_kernels
+def test_what_the_kernels_are_not_made_for_is_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: Any) -> None:
+        raise AssertionError("the kernels were asked")
+
+    monkeypatch.setattr(subject._BatchNormReLU, "apply", asked)
+    monkeypatch.setattr(subject, "_normalise", asked)
+    x = maps(4, 16, 3, 3)
+    norm, relu = nn.BatchNorm2d(16), nn.ReLU()
+    with pytest.raises(AssertionError, match="were asked"):
+        batchnorm_relu(norm, x, relu)
+
+    class Derived(nn.BatchNorm2d):
+        pass
+
+    frozen = copy.deepcopy(norm).eval()
+    for other, act, given in (
+        (Derived(16), relu, x),
+        (nn.InstanceNorm2d(16), relu, x),
+        (norm, nn.SiLU(), x),
+        (nn.BatchNorm2d(16, affine=False), relu, x),
+        (copy.deepcopy(norm).double(), relu, x.double()),
+        (frozen, relu, x.requires_grad_()),
+    ):
+        reference = copy.deepcopy(other)
+        assert torch.equal(batchnorm_relu(other, given, act), act(reference(given)))
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        batchnorm_relu(nn.BatchNorm2d(16), maps(1, 16, 1, 1), relu)
+
+
+def with_random_norms(backbone: nn.Module) -> nn.Module:
+    for layer in backbone.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, 0, 0.1)
+    return backbone
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("name", "stem"), [("resnet18_w16", "small"), ("resnet50", "original"), ("resnet18d", "original")]
+)
+def test_a_resnet_stays_the_same_function_under_the_same_names(name: str, stem: Any) -> None:
+    torch.manual_seed(0)
+    plain = with_random_norms(create_backbone(name, stem)).to(memory_format=torch.channels_last)
+    fused = fuse_resnets(copy.deepcopy(plain))
+    exact = copy.deepcopy(plain).double()
+    kinds = {type(m) for m in fused.modules()}
+    assert FusedResNet in kinds
+    assert kinds.isdisjoint({ResNet, BasicBlock, Bottleneck})
+    assert list(fused.state_dict()) == list(plain.state_dict())
+    images = maps(16, 3, 32, 32)
+    found: list[list[Tensor]] = []
+    for net in (plain, fused, exact):
+        out = net(images.to(next(net.parameters()).dtype))
+        out.square().mean().backward()
+        with torch.no_grad():
+            evaluated = net.eval()(images.to(out.dtype))
+        found.append([out, evaluated, *(p.grad for p in net.parameters() if p.grad is not None), *net.buffers()])
+    theirs, ours, right = found
+    assert len(ours) == len(right)
+    # Where a number is near zero ReLU's kink tells two roundings apart, in either of them.
+    worst = [max(error(mine, its) for mine, its in zip(some, right, strict=True)) for some in (ours, theirs)]
+    assert worst[0] < max(2 * worst[1], 1e-2)
+    assert error(ours[0], right[0]) < max(2 * error(theirs[0], right[0]), 1e-5)
+
+
+def test_blocks_with_more_in_them_and_checkpointed_stages_go_timm_s_way() -> None:
+    torch.manual_seed(0)
+    for options in ({"drop_path": nn.Dropout(0.5)}, {"drop_block": nn.Dropout}, {"attn_layer": "se"}):
+        for kind in (BasicBlock, Bottleneck):
+            block = kind(16 * kind.expansion, 16, **options)
+            fused = fuse_resnets(copy.deepcopy(block))
+            x = maps(4, 16 * kind.expansion, 6, 6)
+            torch.manual_seed(1)
+            expected = block(x)
+            torch.manual_seed(1)
+            assert torch.equal(fused(x), expected)
+    net = create_backbone("resnet18_w16", "small")
+    net.set_grad_checkpointing(True)
+    expected = copy.deepcopy(net)(images := maps(4, 3, 16, 16))
+    torch.testing.assert_close(fuse_resnets(net)(images), expected)
+
+
+def test_without_the_kernels_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "kernels", lambda: None)
+    monkeypatch.setattr(fused_resnet, "kernels", lambda: None)
+    net = create_backbone("resnet18_w16", "small")
+    assert not any(isinstance(m, FusedBasicBlock | FusedBottleneck) for m in fuse_resnets(net).modules())
+    fused = copy.deepcopy(net)
+    for module in fused.modules():
+        if type(module) is BasicBlock:
+            module.__class__ = FusedBasicBlock
+    x = maps(4, 3, 16, 16)
+    assert torch.equal(fused(x), net(x))
+
+
+def test_where_numba_would_have_threads_of_its_own_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "_torch_has_the_openmp_that_numba_loads", lambda: False)
+    assert kernels.__wrapped__() is None
