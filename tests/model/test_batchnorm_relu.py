@@ -52,7 +52,7 @@ def all_of(norm: nn.BatchNorm2d, x: Tensor, relu: bool, addend: Tensor | None, u
 
 
 def error(mine: Tensor, right: Tensor) -> float:
-    return float((mine.double() - right.double()).norm() / right.double().norm())
+    return float(((mine.double() - right.double()).norm() / right.double().norm()).detach())
 
 
 @needs_kernels

@@ -94,13 +94,14 @@ def test_a_run_says_that_apple_s_gpus_are_not_tested(
 def test_a_network_sees_images_and_kernels_in_the_device_s_layout(kind: str, monkeypatch: Any) -> None:
     """On Apple's GPUs nothing is channels last, in training and in evaluation: BatchNorm's gradient may be wrong there.
 
-    Played on a CPU, which is told to lay images out as the other does, without the convolutions that are for CPUs.
+    Played on a CPU, which is told to lay images out as the other does, without the layers that are for CPUs.
     """
     layout = image_layout(torch.device(kind))
     for module in (apply_views, validate, engine_module):
         monkeypatch.setattr(module, "image_layout", lambda device: layout)
     if kind != "cpu":
         monkeypatch.setattr(engine_module, "speed_up_convolutions", lambda module: module)
+        monkeypatch.setattr(engine_module, "fuse_resnets", lambda module: module)
     on, settings = small_tasks.engine(), small_tasks.simclr_settings()
     task = small_tasks.simclr(settings, on)
     seen: list[torch.Tensor] = []
