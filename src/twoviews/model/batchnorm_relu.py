@@ -80,9 +80,10 @@ class _BatchNormReLU(torch.autograd.Function):
         assert kernel is not None
         _set_threads()
         mean, variance, y = torch.empty_like(weight), torch.empty_like(weight), torch.empty_like(x)
-        kernel.moments(rows_of(x), mean.numpy(), variance.numpy())
+        rows = rows_of(x)
+        kernel.moments(rows, mean.numpy(), variance.numpy())
         inverse = torch.rsqrt(variance + eps)
-        _normalise(kernel, x, addend, (weight, bias, mean, inverse), floor, y)
+        _normalise(kernel, rows, addend, (weight, bias, mean, inverse), floor, y)
         ctx.save_for_backward(x, None if addend is None else y, weight, bias, mean, inverse)
         ctx.floor = floor
         ctx.mark_non_differentiable(mean, variance)
@@ -95,27 +96,24 @@ class _BatchNormReLU(torch.autograd.Function):
         kernel = kernels()
         assert kernel is not None
         _set_threads()
-        upstream = gradients[0].contiguous(memory_format=torch.channels_last)
+        upstream = rows_of(gradients[0].contiguous(memory_format=torch.channels_last))
         line, floor = [channel.detach().numpy() for channel in channels], ctx.floor
         for_weight, for_bias, for_x = torch.empty_like(channels[0]), torch.empty_like(channels[0]), torch.empty_like(x)
         passed = None if y is None else torch.empty_like(x)
-        kernel.gradient_sums(
-            rows_of(x), rows_of(upstream), None if y is None else rows_of(y), *line, floor,
-            None if passed is None else rows_of(passed), for_weight.numpy(), for_bias.numpy(),
-        )  # fmt: skip
-        if passed is not None:
-            upstream, floor = passed, -math.inf  # ReLU has been through
-        kernel.input_gradient(
-            rows_of(x), rows_of(upstream), *line, floor, for_weight.numpy(), for_bias.numpy(), rows_of(for_x)
-        )
+        rows, out, let_through = rows_of(x), *(None if t is None else rows_of(t) for t in (y, passed))
+        sums = for_weight.numpy(), for_bias.numpy()
+        kernel.gradient_sums(rows, upstream, out, *line, floor, let_through, *sums)
+        if let_through is not None:
+            upstream, floor = let_through, -math.inf  # ReLU has been through
+        kernel.input_gradient(rows, upstream, *line, floor, *sums, rows_of(for_x))
         return for_x, passed, for_weight, for_bias, None, None
 
 
 def _normalise(
-    kernel: ModuleType, x: Tensor, addend: Tensor | None, channels: tuple[Tensor, ...], floor: float, y: Tensor
+    kernel: ModuleType, rows: Any, addend: Tensor | None, channels: tuple[Tensor, ...], floor: float, y: Tensor
 ) -> None:
     line = [channel.detach().numpy() for channel in channels]
-    kernel.normalise(rows_of(x), None if addend is None else rows_of(addend), *line, floor, rows_of(y))
+    kernel.normalise(rows, None if addend is None else rows_of(addend), *line, floor, rows_of(y))
 
 
 def batchnorm_relu(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None = None) -> Tensor:
@@ -148,7 +146,7 @@ def batchnorm_relu(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: T
     _set_threads()
     y = torch.empty_like(x)
     inverse = torch.rsqrt(norm.running_var + norm.eps)
-    _normalise(kernel, x, addend, (norm.weight, norm.bias, norm.running_mean, inverse), floor, y)
+    _normalise(kernel, rows_of(x), addend, (norm.weight, norm.bias, norm.running_mean, inverse), floor, y)
     return y
 
 

@@ -1,0 +1,148 @@
+"""BatchNorm, shortcut and ReLU as one operation (numba's kernels) against PyTorch's operations, on a CPU.
+
+    python benchmarks/batchnorm_relu.py layers [--backbone resnet18_w16] [--view-size 24] [--precision bf16]
+    python benchmarks/batchnorm_relu.py step   [--backbone resnet18_w16] [--view-size 24] [--precision bf16]
+
+``layers``: one JSON line for each distinct BatchNorm of the backbone, by shape and by what follows it: milliseconds of
+forward and backward, each way, and the gigabytes a second that the kernels' passes come to. ``step``: the whole
+pretraining step, data and views included. Both ways in turn; medians of ``--repeats``, and how many times as fast the
+kernels are, round by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from machine import machine
+from our_step import prepare, task_and_optimizer, twoviews_loop
+from torch import Tensor, nn
+
+from twoviews.model import batchnorm_relu as ours
+from twoviews.model import fused_resnet
+from twoviews.processor import multiplies_in_bf16
+from twoviews.settings import PretrainCommand
+from twoviews.stages.backbones import new_backbone
+from twoviews.trainers import engine
+
+Work = Callable[[], float]
+# Passes over a map, forward and backward: moments, read and write, two maps read, two read and one written; with an
+# addend it is read, and backward the output is read and the addend's gradient written.
+PASSES, WITH_ADDEND = 1 + 2 + 2 + 3, 3
+
+
+def layers(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    settings = PretrainCommand(data="sample", backbone=arguments.backbone)
+    backbone = fused_resnet.fuse_resnets(new_backbone(settings, arguments.image_size, seed=0))
+    seen: Counter[tuple[tuple[int, ...], bool, bool]] = Counter()
+    usual = fused_resnet.batchnorm_relu
+
+    def noted(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None = None) -> Tensor:
+        seen[tuple(x.shape), relu is not None, addend is not None] += 1
+        return usual(norm, x, relu, addend)
+
+    fused_resnet.batchnorm_relu = noted
+    with torch.no_grad():
+        backbone(torch.zeros(2 * arguments.batch_size, 3, arguments.view_size, arguments.view_size))
+    fused_resnet.batchnorm_relu = usual
+    dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
+    for (shape, with_relu, with_addend), count in seen.items():
+        kernels, torch_s = (one_layer(shape, with_relu, with_addend, dtype, by_kernels=by) for by in (True, False))
+        found = in_turn(kernels, torch_s, arguments.repeats)
+        size = torch.Size(shape).numel() * dtype.itemsize * (PASSES + WITH_ADDEND * with_addend)
+        about = {"shape": list(shape), "relu": with_relu, "addend": with_addend, "layers": count}
+        yield about | found | {"gb_per_second": round(size / found["kernels_ms"] / 1e6, 1)}
+
+
+def one_layer(
+    shape: tuple[int, ...], with_relu: bool, with_addend: bool, dtype: torch.dtype, *, by_kernels: bool
+) -> Work:
+    def maps() -> Tensor:
+        return torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
+
+    norm, relu = nn.BatchNorm2d(shape[1]), nn.ReLU(inplace=True) if with_relu else None
+    x, upstream, addend = maps().requires_grad_(), maps(), maps().requires_grad_() if with_addend else None
+
+    def work() -> float:
+        x.grad = norm.weight.grad = norm.bias.grad = None
+        if addend is not None:
+            addend.grad = None
+        started = time.perf_counter()
+        with_kernels(by_kernels, lambda: ours.batchnorm_relu(norm, x, relu, addend).backward(upstream))
+        return time.perf_counter() - started
+
+    return work
+
+
+def with_kernels(taken: bool, work: Callable[[], object]) -> None:
+    kept = ours.kernels
+    if not taken:
+        ours.kernels = lambda: None  # type: ignore[assignment]
+    try:
+        work()
+    finally:
+        ours.kernels = kept
+
+
+def step(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    names = ("backbone", "image_size", "view_size", "batch_size", "threads", "precision")
+    same = {name: getattr(arguments, name) for name in names}
+    streams = []
+    for fuse in (fused_resnet.fuse_resnets, lambda module: module):
+        engine.fuse_resnets = fuse
+        settings, shared = prepare(None, 4 * arguments.batch_size, device="cpu", **same)
+        streams.append(twoviews_loop(settings, shared, *task_and_optimizer(settings, shared))())
+
+    def one(stream: Iterator[object]) -> Work:
+        def work() -> float:
+            next(stream)  # what the other way left in the caches
+            started = time.perf_counter()
+            next(stream)
+            return time.perf_counter() - started
+
+        return work
+
+    yield same | in_turn(one(streams[0]), one(streams[1]), arguments.repeats)
+
+
+def in_turn(kernels: Work, torch_s: Work, repeats: int) -> dict[str, Any]:
+    """Medians of both, and the median with the least and the most of the ratio in the same round."""
+    rounds = [(kernels(), torch_s()) if i % 2 else (torch_s(), kernels())[::-1] for i in range(repeats + 2)][2:]
+    ratios = [theirs / mine for mine, theirs in rounds]
+    medians = [round(1e3 * statistics.median(times), 2) for times in zip(*rounds, strict=True)]
+    found = {"kernels_ms": medians[0], "torch_ms": medians[1], "times_as_fast": round(statistics.median(ratios), 2)}
+    return found | {"least_and_most": [round(min(ratios), 2), round(max(ratios), 2)]}
+
+
+def main() -> None:
+    ways = {"layers": layers, "step": step}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=ways)
+    parser.add_argument("--backbone", default="resnet18_w16")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--view-size", type=int, help="default: the image size")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument(
+        "--precision", choices=("bf16", "float32"), default="bf16" if multiplies_in_bf16() else "float32"
+    )
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    arguments.view_size = arguments.view_size or arguments.image_size
+    torch.set_num_threads(arguments.threads)
+    if ours.kernels() is None:
+        parser.error("the kernels can't be had here: they need Linux, numba and PyTorch's wheel")
+    for row in ways[arguments.what](arguments):
+        print(json.dumps({"what": arguments.what, **row}), flush=True)
+    about = {name: getattr(arguments, name) for name in ("backbone", "precision", "repeats", "threads")}
+    print(json.dumps(about | machine()))
+
+
+if __name__ == "__main__":
+    main()
