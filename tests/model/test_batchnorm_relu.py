@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
 import sys
 from typing import Any
 
@@ -27,6 +28,17 @@ def test_the_kernels_are_there() -> None:
     if sys.version_info >= (3, 15):
         pytest.skip("numba is not asked for there")
     assert kernels() is not None
+
+
+@needs_kernels
+def test_the_kernels_leave_pytorch_as_many_threads_as_it_had() -> None:
+    """In a process of its own: numba sets OpenMP's threads once, when its first loop runs."""
+    code = (
+        "import os, torch; from twoviews.model.batchnorm_relu import kernels; more = os.cpu_count() + 1; "
+        "torch.set_num_threads(more); torch.ones(1 << 20).relu(); assert kernels() is not None; "
+        "torch.ones(1 << 20).relu(); assert torch.get_num_threads() == more"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def norm_of(channels: int) -> nn.BatchNorm2d:

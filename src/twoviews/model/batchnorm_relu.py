@@ -25,6 +25,7 @@ def kernels() -> ModuleType | None:
     """The compiled kernels, or None where they can't be had or would not run on PyTorch's threads."""
     if not _torch_has_the_openmp_that_numba_loads():
         return None
+    threads = torch.get_num_threads()
     try:
         import numba
 
@@ -39,6 +40,8 @@ def kernels() -> ModuleType | None:
         return batchnorm_kernels if numba.threading_layer() == "omp" else None
     except (ImportError, OSError, ValueError):  # no numba, nowhere to keep what it compiles, or no OpenMP for it
         return None
+    finally:
+        torch.set_num_threads(threads)  # numba starts with as many threads as there are processors, PyTorch's too
 
 
 def _torch_has_the_openmp_that_numba_loads() -> bool:
