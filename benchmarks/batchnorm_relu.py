@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from machine import machine
@@ -41,16 +42,14 @@ def layers(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     settings = PretrainCommand(data="sample", backbone=arguments.backbone)
     backbone = fused_resnet.fuse_resnets(new_backbone(settings, arguments.image_size, seed=0))
     seen: Counter[tuple[tuple[int, ...], bool, bool]] = Counter()
-    usual = fused_resnet.batchnorm_relu
+    usual = ours.batchnorm_relu
 
     def noted(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None = None) -> Tensor:
         seen[tuple(x.shape), relu is not None, addend is not None] += 1
         return usual(norm, x, relu, addend)
 
-    fused_resnet.batchnorm_relu = noted
-    with torch.no_grad():
+    with torch.no_grad(), patch.object(fused_resnet, "batchnorm_relu", noted):
         backbone(torch.zeros(2 * arguments.batch_size, 3, arguments.view_size, arguments.view_size))
-    fused_resnet.batchnorm_relu = usual
     dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
     for (shape, with_relu, with_addend), count in seen.items():
         kernels, torch_s = (one_layer(shape, with_relu, with_addend, dtype, by_kernels=by) for by in (True, False))
@@ -81,13 +80,8 @@ def one_layer(
 
 
 def with_kernels(taken: bool, work: Callable[[], object]) -> None:
-    kept = ours.kernels
-    if not taken:
-        ours.kernels = lambda: None  # type: ignore[assignment]
-    try:
+    with patch.object(ours, "_takes_kernels", ours._takes_kernels if taken else lambda *_: False):
         work()
-    finally:
-        ours.kernels = kept
 
 
 def step(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -95,9 +89,9 @@ def step(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     same = {name: getattr(arguments, name) for name in names}
     streams = []
     for fuse in (fused_resnet.fuse_resnets, lambda module: module):
-        engine.fuse_resnets = fuse
-        settings, shared = prepare(None, 4 * arguments.batch_size, device="cpu", **same)
-        streams.append(twoviews_loop(settings, shared, *task_and_optimizer(settings, shared))())
+        with patch.object(engine, "fuse_resnets", fuse):
+            settings, shared = prepare(None, 4 * arguments.batch_size, device="cpu", **same)
+            streams.append(twoviews_loop(settings, shared, *task_and_optimizer(settings, shared))())
 
     def one(stream: Iterator[object]) -> Work:
         def work() -> float:

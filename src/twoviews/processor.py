@@ -11,7 +11,7 @@ def multiplies_in_bf16() -> bool:
 
 
 def multiplies_in_tiles() -> bool:
-    """Whether the CPU has AMX, which multiplies bf16 an order of magnitude faster than float32."""
+    """Whether the CPU has AMX, which multiplies bf16 some six times as fast as float32."""
     return bool(torch.cpu._is_amx_tile_supported())
 
 

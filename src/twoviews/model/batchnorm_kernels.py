@@ -22,6 +22,7 @@ from numba.extending import intrinsic, overload
 
 _PIECE = 1 << 16  # elements that are added up at a time: enough to be worth a thread's start
 _MOST_PIECES = 128
+_FIRST_ROWS = 16  # of a piece, whose mean its sums are taken from
 
 # Sums may be taken in any order, and products joined with additions; infinities and NaN stay what they are.
 _FAST = {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "error_model": "numpy"}
@@ -126,9 +127,15 @@ def _line(weight: Any, bias: Any, mean: Any, inverse: Any, width: int) -> Any:
 
 @_compiled()
 def _add_up(x: Any, first: int, last: int, origin: Any, sums: Any) -> None:
+    """Sums of one piece beyond ``origin``, which becomes the mean of its first rows."""
+    few = min(last, first + _FIRST_ROWS)
     for j in range(len(origin)):
+        origin[j] = 0
         sums[0, j] = 0
         sums[1, j] = 0
+    for r in range(first, few):
+        for j in range(len(origin)):
+            origin[j] += _load(x, r, j) / np.float32(few - first)
     for r in range(first, last):
         for j in range(len(origin)):
             away = _load(x, r, j) - origin[j]
@@ -140,23 +147,35 @@ def _add_up(x: Any, first: int, last: int, origin: Any, sums: Any) -> None:
 def moments(x: Any, mean: Any, variance: Any) -> None:
     """Mean and variance (of the batch, not the unbiased one) of each channel, to ``mean`` and ``variance``.
 
-    Squares are of what lies beyond a channel's first value, so that a mean far from zero takes no digits from them.
+    Squares are of what lies beyond a mean of some rows nearby, so that a mean far from zero takes no digits from them;
+    the pieces' moments are joined as in Chan, Golub & LeVeque 1983, section 2, in float64.
     """
     rows, width = x.shape
     channels = len(mean)
     pieces = _pieces(rows, width)
-    origin = np.empty(width, np.float32)
-    for j in range(width):
-        origin[j] = _load(x, 0, j % channels)
+    origins = np.empty((pieces, width), np.float32)
     sums = np.empty((pieces, 2, width), np.float32)
     for p in prange(pieces):
-        _add_up(x, rows * p // pieces, rows * (p + 1) // pieces, origin, sums[p])
-    total = _total(sums, channels)
-    count = rows * width // channels
+        _add_up(x, rows * p // pieces, rows * (p + 1) // pieces, origins[p], sums[p])
+    means, squares = np.zeros(channels, np.float64), np.zeros(channels, np.float64)
+    for p in range(pieces):
+        count = rows * (p + 1) // pieces - rows * p // pieces
+        for start in range(0, width, channels):
+            for c in range(channels):
+                means[c] += count * np.float64(origins[p, start + c]) + sums[p, 0, start + c]
+    count_all = rows * width // channels
     for c in range(channels):
-        away = total[0, c] / count
-        spread = total[1, c] / count - away * away
-        mean[c] = origin[c] + away
+        means[c] /= count_all
+    for p in range(pieces):
+        count = rows * (p + 1) // pieces - rows * p // pieces
+        for start in range(0, width, channels):
+            for c in range(channels):
+                away = np.float64(sums[p, 0, start + c])
+                off = origins[p, start + c] + away / count - means[c]
+                squares[c] += sums[p, 1, start + c] - away * away / count + count * off * off
+    for c in range(channels):
+        mean[c] = means[c]
+        spread = squares[c] / count_all
         variance[c] = 0.0 if spread < 0 else spread
 
 

@@ -1,6 +1,6 @@
 """BatchNorm with the addition of a shortcut and ReLU after it, as one operation on CPUs.
 
-There they are passes over memory, and a quarter to a third of a step where products are fast. The kernels
+There they are passes over memory, and over a third of a step where products are fast. The kernels
 (``batchnorm_kernels.py``) need numba, and its loops to run on the threads that PyTorch's run on; elsewhere, and for
 what they are not made for, PyTorch's own operations do it. ``benchmarks/batchnorm_relu.py`` measures both ways.
 """
@@ -8,10 +8,13 @@ what they are not made for, PyTorch's own operations do it. ``benchmarks/batchno
 from __future__ import annotations
 
 import math
+import os
+import warnings
 from functools import cache
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -35,13 +38,55 @@ def kernels() -> ModuleType | None:
             numba.config.THREADING_LAYER = "omp"
         from twoviews.model import batchnorm_kernels
 
+        _set_threads()
         x, channel = torch.zeros(1, 2, 1, 1), torch.zeros(2).numpy()
         batchnorm_kernels.moments(rows_of(x), channel, channel.copy())
-        return batchnorm_kernels if numba.threading_layer() == "omp" else None
-    except (ImportError, OSError, ValueError):  # no numba, nowhere to keep what it compiles, or no OpenMP for it
+        if numba.threading_layer() != "omp":
+            return None
+    except ImportError:
+        return None
+    except Exception as error:
+        _say_why(error)
         return None
     finally:
         torch.set_num_threads(threads)  # numba starts with as many threads as there are processors, PyTorch's too
+    os.register_at_fork(after_in_child=_note_fork)
+    return batchnorm_kernels
+
+
+_forked = False
+
+
+def _note_fork() -> None:
+    """GNU's OpenMP does not work in a process forked from one that used it, and numba ends such a process."""
+    global _forked
+    _forked = True
+
+
+def _say_why(error: Exception) -> None:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    warnings.warn(f"BatchNorm's kernels can't be compiled ({reason}); PyTorch's operations do it.", stacklevel=3)
+
+
+@cache
+def _compiled_for(dtype: torch.dtype) -> bool:
+    """Whether all kernels work on such maps: they are compiled here, and a full disk has room for none of it."""
+    kernel = kernels()
+    if kernel is None:
+        return False
+    rows, channel = rows_of(torch.zeros(2, 2, 1, 1, dtype=dtype)), torch.ones(2).numpy()
+    line, sums, floor = [channel] * 4, (channel.copy(), channel.copy()), np.float32(0)
+    try:
+        _set_threads()
+        kernel.moments(rows, *sums)
+        for other in (None, rows):
+            kernel.normalise(rows, other, *line, floor, rows)
+            kernel.gradient_sums(rows, rows, other, *line, floor, other, *sums)
+        kernel.input_gradient(rows, rows, *line, floor, *sums, rows)
+    except Exception as error:
+        _say_why(error)
+        return False
+    return True
 
 
 def _torch_has_the_openmp_that_numba_loads() -> bool:
@@ -57,12 +102,12 @@ def _torch_has_the_openmp_that_numba_loads() -> bool:
 
 
 def rows_of(x: Tensor) -> Any:
-    """N×C×H×W, channels last → the same memory as rows×width, width k·C; bf16 as uint16."""
+    """N×C×H×W, channels last → the same memory as rows×width, width k·C; bf16 as uint16. It never copies."""
     n, channels, height, width = x.shape
     pixels, together = n * height * width, 1
     while together * channels < _WIDTH and pixels % (2 * together) == 0:
         together *= 2
-    rows = x.detach().permute(0, 2, 3, 1).reshape(pixels // together, together * channels)
+    rows = x.detach().permute(0, 2, 3, 1).view(pixels // together, together * channels)
     return (rows.view(torch.uint16) if x.dtype == torch.bfloat16 else rows).numpy()
 
 
@@ -77,7 +122,7 @@ class _BatchNormReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, addend: Tensor | None, weight: Tensor, bias: Tensor, eps: float, floor: float
+        ctx: Any, x: Tensor, addend: Tensor | None, weight: Tensor, bias: Tensor, eps: float, floor: np.float32
     ) -> tuple[Tensor, Tensor, Tensor]:
         kernel = kernels()
         assert kernel is not None
@@ -95,28 +140,31 @@ class _BatchNormReLU(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        # Hooks on saved tensors may have laid them out otherwise.
         x, y, *channels = ctx.saved_tensors
+        x = x.contiguous(memory_format=torch.channels_last)
+        y = None if y is None else y.contiguous(memory_format=torch.channels_last)
         kernel = kernels()
         assert kernel is not None
         _set_threads()
         upstream = rows_of(gradients[0].contiguous(memory_format=torch.channels_last))
-        line, floor = [channel.detach().numpy() for channel in channels], ctx.floor
+        per_channel, floor = [channel.detach().numpy() for channel in channels], ctx.floor
         for_weight, for_bias, for_x = torch.empty_like(channels[0]), torch.empty_like(channels[0]), torch.empty_like(x)
         passed = None if y is None else torch.empty_like(x)
         rows, out, let_through = rows_of(x), *(None if t is None else rows_of(t) for t in (y, passed))
         sums = for_weight.numpy(), for_bias.numpy()
-        kernel.gradient_sums(rows, upstream, out, *line, floor, let_through, *sums)
+        kernel.gradient_sums(rows, upstream, out, *per_channel, floor, let_through, *sums)
         if let_through is not None:
-            upstream, floor = let_through, -math.inf  # ReLU has been through
-        kernel.input_gradient(rows, upstream, *line, floor, *sums, rows_of(for_x))
+            upstream, floor = let_through, np.float32(-math.inf)  # ReLU has been through
+        kernel.input_gradient(rows, upstream, *per_channel, floor, *sums, rows_of(for_x))
         return for_x, passed, for_weight, for_bias, None, None
 
 
 def _normalise(
-    kernel: ModuleType, rows: Any, addend: Tensor | None, channels: tuple[Tensor, ...], floor: float, y: Tensor
+    kernel: ModuleType, rows: Any, addend: Tensor | None, channels: tuple[Tensor, ...], floor: np.float32, y: Tensor
 ) -> None:
-    line = [channel.detach().numpy() for channel in channels]
-    kernel.normalise(rows, None if addend is None else rows_of(addend), *line, floor, rows_of(y))
+    per_channel = [channel.detach().numpy() for channel in channels]
+    kernel.normalise(rows, None if addend is None else rows_of(addend), *per_channel, floor, rows_of(y))
 
 
 def batchnorm_relu(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None = None) -> Tensor:
@@ -134,7 +182,7 @@ def batchnorm_relu(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: T
             out += addend
         return out if relu is None else relu(out)
     assert isinstance(norm, nn.BatchNorm2d)
-    floor = -math.inf if relu is None else 0.0
+    floor = np.float32(-math.inf if relu is None else 0)
     x = x.contiguous(memory_format=torch.channels_last)
     if addend is not None:
         addend = addend.contiguous(memory_format=torch.channels_last)
@@ -156,17 +204,33 @@ def batchnorm_relu(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: T
 def _takes_kernels(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None) -> bool:
     if type(norm) is not nn.BatchNorm2d or not (relu is None or type(relu) is nn.ReLU):
         return False
-    if x.device.type != "cpu" or x.dim() != 4 or x.dtype not in _DTYPES or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or x.dim() != 4 or x.dtype not in _DTYPES or x.shape[1] != norm.num_features:
+        return False
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or _has_hooks(norm)
+        or _has_hooks(relu)
+    ):
         return False
     if addend is not None and (addend.shape != x.shape or addend.dtype != x.dtype):
+        return False
+    if norm.weight is None or norm.bias is None:
         return False
     by_batch = norm.training or norm.running_mean is None
     if by_batch and x.numel() <= x.shape[1]:
         return False  # PyTorch says why one value a channel is too few
     if not by_batch and torch.is_grad_enabled():
-        return False  # a frozen layer that gradients pass
-    is_float32 = norm.weight is not None and norm.weight.dtype == torch.float32
-    return is_float32 and x.numel() > 0 and kernels() is not None
+        return False  # a frozen layer that gradients may pass
+    kept = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    is_float32 = all(t is None or t.dtype == torch.float32 for t in kept)
+    return is_float32 and x.numel() > 0 and not _forked and _compiled_for(x.dtype)
+
+
+def _has_hooks(module: nn.Module | None) -> bool:
+    """Whether somebody wants to see what goes through the layer, as does the search for a first bad number."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return module is not None and any(getattr(module, kind) for kind in kinds)
 
 
 def _update_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:

@@ -94,7 +94,8 @@ class CpuConv2d(nn.Conv2d):
 
     def _is_one_matrix(self, input: Tensor) -> bool:
         height, width = input.shape[2:]
-        return not torch.compiler.is_compiling() and small_maps.pays(self.weight.shape, height, width, *self._step())
+        is_plain = input.numel() > 0 and not torch.compiler.is_compiling()
+        return is_plain and small_maps.pays(self.weight.shape, height, width, *self._step())
 
     def _pays(self, input: Tensor, rule: _Rule) -> bool:
         kernel, stride = self.kernel_size[0], self.stride[0]

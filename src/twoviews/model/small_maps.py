@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from twoviews.model.windows import patches
 
@@ -78,6 +79,7 @@ class SmallMapConvolution(torch.autograd.Function):
         return _maps(_rows(x) @ matrix.t(), rows, columns)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, matrix = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)

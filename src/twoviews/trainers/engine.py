@@ -98,7 +98,7 @@ class Engine:
         return torch.get_num_threads()
 
     def to_device(self, module: nn.Module) -> nn.Module:
-        """The module on this process's device, with its convolutions as they are fastest there."""
+        """The module on this process's device, with its layers as they are fastest there."""
         if self.device.type == "cpu":
             module = fuse_resnets(speed_up_convolutions(module))
         return module.to(self.device).to(memory_format=image_layout(self.device))
@@ -239,6 +239,11 @@ class Engine:
         if self._scaler is not None:
             self._scaler.load_state_dict(state or self._first_state)
 
+    def _batchnorm(self) -> str:
+        """What computes BatchNorm where the backbone is a ResNet."""
+        alone_on_cpu = self.device.type == "cpu" and self.world_size == 1
+        return "numba" if alone_on_cpu and kernels() is not None else "torch"
+
     def describe(self) -> dict[str, Any]:
         """The machine, for environment.json."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
@@ -248,6 +253,6 @@ class Engine:
             "gpu": name,
             "precision": self.precision,
             "threads": self.threads,
-            "batchnorm": "numba" if self.device.type == "cpu" and kernels() is not None else "torch",
+            "batchnorm": self._batchnorm(),
             "processes": self.world_size,
         }

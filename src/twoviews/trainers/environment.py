@@ -21,6 +21,8 @@ _PACKAGES = (
     "timm",
     "lightning-fabric",
     "numpy",
+    "numba",
+    "llvmlite",
     "scikit-learn",
     "openTSNE",
     "pillow",
