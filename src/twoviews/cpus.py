@@ -18,8 +18,8 @@ def let_waiting_threads_sleep() -> None:
 
     OpenMP's own default is to spin. Beside another busy process they then take the processor from the very thread that
     they wait for. A processor that multiplies in bf16 keeps that default: its operations are so short that waking up
-    took 29 % of the speed (with AMX), and oneDNN's kernels for bf16 spin on their own. Libraries heed it that are loaded
-    afterwards; results do not depend on it.
+    took 29 % of the speed (with AMX), and oneDNN's kernels for bf16 spin on their own. Libraries heed it that are
+    loaded afterwards; results do not depend on it.
     """
     is_said = any(name in os.environ for name in (_WAITING, *_OTHER_SAYS_ON_WAITING))
     if not is_said and not _computes_in_bf16():

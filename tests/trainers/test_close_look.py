@@ -62,6 +62,14 @@ def test_the_first_layer_is_named_with_what_went_in() -> None:
     assert "first layer" in dict(found.lines())
 
 
+def test_a_batchnorm_within_a_fused_block_is_named_too() -> None:
+    def spoil(module: Any) -> None:
+        with torch.no_grad():
+            module.backbone.layer2[0].bn1.weight[0] = float("nan")
+
+    assert seen(spoil).where == "first in backbone.layer2.0.bn1"
+
+
 def test_what_begins_in_the_backward_pass_is_told_apart() -> None:
     def square_root_of_zero(module: Any, loss: Tensor) -> Tensor:
         weight = module.backbone.layer3[0].bn1.weight
