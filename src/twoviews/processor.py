@@ -7,7 +7,7 @@ import torch
 
 def multiplies_in_bf16() -> bool:
     """Whether the CPU has instructions for products in bf16; without them bf16 is slower than float32."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or multiplies_in_tiles())
 
 
 def multiplies_in_tiles() -> bool:

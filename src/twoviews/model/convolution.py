@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twoviews.model import small_maps, winograd
-from twoviews.model.windows import patches
+from twoviews.model.windows import weight_gradient
 from twoviews.processor import has_avx2_at_most, multiplies_in_tiles
 
 # Where the weights' gradient is a matrix product: by kernel and stride (1, or more), the largest output in pixels and
@@ -43,13 +43,12 @@ class _Convolution(torch.autograd.Function):
         stride, padding = ctx.stride, ctx.padding
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         out_channels, in_channels, kernel, _ = weight.shape
-        rows = gradient.permute(0, 2, 3, 1).reshape(-1, out_channels)
-        seen = patches(x, kernel, stride, padding, *gradient.shape[2:])
-        for_weight = (rows.t() @ seen).view(out_channels, kernel, kernel, in_channels).permute(0, 3, 1, 2)
+        for_weight = weight_gradient(x, gradient, kernel, stride, padding)
         for_input = None
         # In float32 oneDNN is the faster one without a stride.
         if ctx.needs_input_grad[0] and kernel == 1 and (stride > 1 or x.dtype == torch.bfloat16):
             n, _, height, width = gradient.shape
+            rows = gradient.permute(0, 2, 3, 1).reshape(-1, out_channels)
             small = (rows @ weight.view(out_channels, in_channels)).view(n, height, width, in_channels)
             for_input = small.permute(0, 3, 1, 2)
             if stride > 1:

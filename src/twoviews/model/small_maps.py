@@ -1,8 +1,7 @@
 """A convolution of maps of a few pixels as one matrix between all pixels: it multiplies by zeros, and moves nothing.
 
-oneDNN's kernels are made for maps of many pixels. With AMX, which multiplies bf16 some ten times as fast as it moves
-patches, they fell to a tenth or less of the rate of a matrix product on maps of 2×2 and 1×1 pixels: the last stage of a
-ResNet on images of 64 and 32.
+oneDNN's kernels are made for maps of many pixels. With AMX they fell to a tenth or less of the rate of a matrix product
+on maps of 2×2 and 1×1 pixels: the last stage of a ResNet on images of 64 and 32.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from twoviews.model.windows import patches
+from twoviews.model.windows import weight_gradient
 
 _MOST_IN, _MOST_OUT = 16, 4  # pixels; beyond, most of the matrix is zeros
 _MOST_NUMBERS = 2**25  # of the matrix: 64 MB in bf16
@@ -91,13 +90,12 @@ class SmallMapConvolution(torch.autograd.Function):
 
 def _for_weight(x: Tensor, gradient: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     out_channels, height, width = gradient.shape[1:]
+    if height * width > 1:
+        return weight_gradient(x, gradient, kernel, stride, padding)
+    # Each number of the matrix is of a weight of its own.
     in_channels = x.shape[1]
-    if height * width == 1:  # each number of the matrix is of a weight of its own
-        by_pixel = gradient.new_zeros(out_channels, kernel, kernel, in_channels)
-        (down, of_kernel), (across, along) = (_seen(0, side, kernel, stride, padding) for side in x.shape[2:])
-        full = (_rows(gradient).t() @ _rows(x)).view(out_channels, *x.shape[2:], in_channels)
-        by_pixel[:, of_kernel, along] = full[:, down, across]
-    else:
-        seen = patches(x, kernel, stride, padding, height, width)
-        by_pixel = gradient.permute(0, 2, 3, 1).reshape(-1, out_channels).t() @ seen
-    return by_pixel.view(out_channels, kernel, kernel, in_channels).permute(0, 3, 1, 2)
+    (down, of_kernel), (across, along) = (_seen(0, side, kernel, stride, padding) for side in x.shape[2:])
+    full = (_rows(gradient).t() @ _rows(x)).view(out_channels, *x.shape[2:], in_channels)
+    by_pixel = gradient.new_zeros(out_channels, kernel, kernel, in_channels)
+    by_pixel[:, of_kernel, along] = full[:, down, across]
+    return by_pixel.permute(0, 3, 1, 2)

@@ -29,7 +29,16 @@ def windows(x: Tensor, size: Sides, step: Sides, grid: Sides, padding: int) -> T
     return x.as_strided((n, *grid, *size, channels), (image, row * step[0], column * step[1], row, column, channel))
 
 
-def patches(x: Tensor, kernel: int, stride: int, padding: int, height: int, width: int) -> Tensor:
-    """N×C×H×W, channels last → (N·height·width)×(kernel·kernel·C): what each output pixel of a convolution sees."""
+def weight_gradient(x: Tensor, gradient: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """Gradient of a convolution's weights, out×in×kernel×kernel, as one product of patches (im2col).
+
+    Args:
+        x: input, N×C×H×W, channels last.
+        gradient: of the output, channels last.
+    """
+    out_channels, height, width = gradient.shape[1:]
+    in_channels = x.shape[1]
     seen = windows(x.permute(0, 2, 3, 1), (kernel, kernel), (stride, stride), (height, width), padding)
-    return seen.reshape(len(x) * height * width, kernel * kernel * x.shape[1])
+    patches = seen.reshape(len(x) * height * width, kernel * kernel * in_channels)
+    rows = gradient.permute(0, 2, 3, 1).reshape(-1, out_channels)
+    return (rows.t() @ patches).view(out_channels, kernel, kernel, in_channels).permute(0, 3, 1, 2)
