@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +21,7 @@ from unittest.mock import patch
 import torch
 from machine import machine
 from our_step import prepare, task_and_optimizer, twoviews_loop
+from step_trials import Work, in_turn
 from torch import Tensor, nn
 
 from twoviews.model import batchnorm_relu as ours
@@ -32,7 +31,6 @@ from twoviews.settings import PretrainCommand
 from twoviews.stages.backbones import new_backbone
 from twoviews.trainers import engine
 
-Work = Callable[[], float]
 # Passes over a map, forward and backward: moments, read and write, two maps read, two read and one written; with an
 # addend it is read, and backward the output is read and the addend's gradient written.
 PASSES, WITH_ADDEND = 1 + 2 + 2 + 3, 3
@@ -52,8 +50,9 @@ def layers(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         backbone(torch.zeros(2 * arguments.batch_size, 3, arguments.view_size, arguments.view_size))
     dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
     for (shape, with_relu, with_addend), count in seen.items():
-        kernels, torch_s = (one_layer(shape, with_relu, with_addend, dtype, by_kernels=by) for by in (True, False))
-        found = in_turn(kernels, torch_s, arguments.repeats)
+        ways = [one_layer(shape, with_relu, with_addend, dtype, by_kernels=by) for by in (True, False)]
+        (clear, kernels), (clear_too, torch_s) = ways
+        found = by_name(in_turn(kernels, torch_s, arguments.repeats, (clear, clear_too)))
         size = torch.Size(shape).numel() * dtype.itemsize * (PASSES + WITH_ADDEND * with_addend)
         about = {"shape": list(shape), "relu": with_relu, "addend": with_addend, "layers": count}
         yield about | found | {"gb_per_second": round(size / found["kernels_ms"] / 1e6, 1)}
@@ -61,22 +60,22 @@ def layers(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def one_layer(
     shape: tuple[int, ...], with_relu: bool, with_addend: bool, dtype: torch.dtype, *, by_kernels: bool
-) -> Work:
+) -> tuple[Work, Work]:
     def maps() -> Tensor:
         return torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
 
     norm, relu = nn.BatchNorm2d(shape[1]), nn.ReLU(inplace=True) if with_relu else None
     x, upstream, addend = maps().requires_grad_(), maps(), maps().requires_grad_() if with_addend else None
 
-    def work() -> float:
+    def clear() -> None:
         x.grad = norm.weight.grad = norm.bias.grad = None
         if addend is not None:
             addend.grad = None
-        started = time.perf_counter()
-        with_kernels(by_kernels, lambda: ours.batchnorm_relu(norm, x, relu, addend).backward(upstream))
-        return time.perf_counter() - started
 
-    return work
+    def work() -> None:
+        with_kernels(by_kernels, lambda: ours.batchnorm_relu(norm, x, relu, addend).backward(upstream))
+
+    return clear, work
 
 
 def with_kernels(taken: bool, work: Callable[[], object]) -> None:
@@ -93,25 +92,14 @@ def step(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
             settings, shared = prepare(None, 4 * arguments.batch_size, device="cpu", **same)
             streams.append(twoviews_loop(settings, shared, *task_and_optimizer(settings, shared))())
 
-    def one(stream: Iterator[object]) -> Work:
-        def work() -> float:
-            next(stream)  # what the other way left in the caches
-            started = time.perf_counter()
-            next(stream)
-            return time.perf_counter() - started
-
-        return work
-
-    yield same | in_turn(one(streams[0]), one(streams[1]), arguments.repeats)
+    kernels, torch_s = ((lambda stream=stream: next(stream)) for stream in streams)
+    # Before each a step untimed: what the other way left in the caches.
+    yield same | by_name(in_turn(kernels, torch_s, arguments.repeats, (kernels, torch_s)))
 
 
-def in_turn(kernels: Work, torch_s: Work, repeats: int) -> dict[str, Any]:
-    """Medians of both, and the median with the least and the most of the ratio in the same round."""
-    rounds = [(kernels(), torch_s()) if i % 2 else (torch_s(), kernels())[::-1] for i in range(repeats + 2)][2:]
-    ratios = [theirs / mine for mine, theirs in rounds]
-    medians = [round(1e3 * statistics.median(times), 2) for times in zip(*rounds, strict=True)]
-    found = {"kernels_ms": medians[0], "torch_ms": medians[1], "times_as_fast": round(statistics.median(ratios), 2)}
-    return found | {"least_and_most": [round(min(ratios), 2), round(max(ratios), 2)]}
+def by_name(found: dict[str, Any]) -> dict[str, Any]:
+    """What ``in_turn`` found, by the names of the two ways."""
+    return {{"trial_ms": "kernels_ms", "usual_ms": "torch_ms"}.get(key, key): value for key, value in found.items()}
 
 
 def main() -> None:

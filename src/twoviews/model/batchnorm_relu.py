@@ -38,9 +38,7 @@ def kernels() -> ModuleType | None:
             numba.config.THREADING_LAYER = "omp"
         from twoviews.model import batchnorm_kernels
 
-        _set_threads()
-        x, channel = torch.zeros(1, 2, 1, 1), torch.zeros(2).numpy()
-        batchnorm_kernels.moments(rows_of(x), channel, channel.copy())
+        _set_threads()  # starts them
         if numba.threading_layer() != "omp":
             return None
     except ImportError:
@@ -75,14 +73,14 @@ def _compiled_for(dtype: torch.dtype) -> bool:
     if kernel is None:
         return False
     rows, channel = rows_of(torch.zeros(2, 2, 1, 1, dtype=dtype)), torch.ones(2).numpy()
-    line, sums, floor = [channel] * 4, (channel.copy(), channel.copy()), np.float32(0)
+    per_channel, sums, floor = [channel] * 4, (channel.copy(), channel.copy()), np.float32(0)
     try:
         _set_threads()
         kernel.moments(rows, *sums)
         for other in (None, rows):
-            kernel.normalise(rows, other, *line, floor, rows)
-            kernel.gradient_sums(rows, rows, other, *line, floor, other, *sums)
-        kernel.input_gradient(rows, rows, *line, floor, *sums, rows)
+            kernel.normalise(rows, other, *per_channel, floor, rows)
+            kernel.gradient_sums(rows, rows, other, *per_channel, floor, other, *sums)
+        kernel.input_gradient(rows, rows, *per_channel, floor, *sums, rows)
     except Exception as error:
         _say_why(error)
         return False
@@ -186,11 +184,12 @@ def batchnorm_relu(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: T
     x = x.contiguous(memory_format=torch.channels_last)
     if addend is not None:
         addend = addend.contiguous(memory_format=torch.channels_last)
-    if norm.training or norm.running_mean is None:
+    if _by_batch(norm):
         y: Tensor
         y, mean, variance = _BatchNormReLU.apply(x, addend, norm.weight, norm.bias, norm.eps, floor)
         _update_statistics(norm, mean, variance, x.numel() // x.shape[1])
         return y
+    assert norm.running_mean is not None
     assert norm.running_var is not None
     kernel = kernels()
     assert kernel is not None
@@ -217,7 +216,7 @@ def _takes_kernels(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: T
         return False
     if norm.weight is None or norm.bias is None:
         return False
-    by_batch = norm.training or norm.running_mean is None
+    by_batch = _by_batch(norm)
     if by_batch and x.numel() <= x.shape[1]:
         return False  # PyTorch says why one value a channel is too few
     if not by_batch and torch.is_grad_enabled():
@@ -225,6 +224,11 @@ def _takes_kernels(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: T
     kept = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     is_float32 = all(t is None or t.dtype == torch.float32 for t in kept)
     return is_float32 and x.numel() > 0 and not _forked and _compiled_for(x.dtype)
+
+
+def _by_batch(norm: nn.BatchNorm2d) -> bool:
+    """Whether the batch's own moments are taken, as ``nn.BatchNorm2d`` decides it."""
+    return norm.training or norm.running_mean is None
 
 
 def _has_hooks(module: nn.Module | None) -> bool:
