@@ -18,24 +18,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import machine
-from sample_recipe import score
-
-from twoviews.dataset import sources
-from twoviews.dataset.sample import load_sample
-from twoviews.recipes import recipe_settings
-from twoviews.settings import FinetuneCommand, PretrainCommand
-from twoviews.stages.classify import run_finetune
-from twoviews.stages.pretrain import run_pretrain
-from twoviews.stages.setup import Shared, load_splits
-from twoviews.trainers.engine import Engine
+from development import scores, take_images, trial
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(ROWS))
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    sources.load_sample = partial(load_sample, arguments.images)  # type: ignore[attr-defined]
+    take_images(arguments.images)
     if not arguments.table:
         for seed in arguments.seeds:
             for name in arguments.only or ROWS:
@@ -86,33 +74,23 @@ def main() -> None:
 def measure(name: str, seed: int, arguments: argparse.Namespace) -> None:
     """Pretrain a row, score its features, fine-tune from it; each result in score.json of its folder."""
     row, folder = ROWS[name], arguments.out / f"seed{seed}" / name
-    common: dict[str, Any] = {"data": "sample", "stem": arguments.stem, "seed": seed, "threads": arguments.threads}
+    common: dict[str, Any] = {"stem": arguments.stem, "seed": seed, "threads": arguments.threads}
     pretrained = folder / "pretrain"
     shortened = {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "monitor_epochs": 1}
-    changes = {**shortened, **row.changes, **common, "out": pretrained}
-    done(name, pretrained, PretrainCommand, changes, run_pretrain)
+    tell(name, seed, trial("pretrain", pretrained, {**shortened, **row.changes, **common}))
     for layers in row.finetunes:
         # The backbone's weights by name: --head-layers finds the projection head beside them.
         weights = str(pretrained / "models/backbone.safetensors")
         # A head of zeros, so that the layers kept are all that differs.
         start = {"init": weights, "head_layers": layers, "epochs": arguments.finetune_epochs}
         start |= {"probe_start": False, "base_lr": 0.2}
-        tuned = folder / f"finetune-{layers}"
-        done(f"{name}, head layers {layers}", tuned, FinetuneCommand, {**start, **common, "out": tuned}, run_finetune)
+        found = trial("finetune", folder / f"finetune-{layers}", {**start, **common})
+        tell(f"{name}, head layers {layers}", seed, found)
 
 
-def done(name: str, folder: Path, kind: Any, changes: dict[str, Any], work: Any) -> None:
-    """Run a stage with the sample's recipe but for the changes, unless its score is there."""
-    file = folder / "score.json"
-    if not file.exists():
-        stage = "pretrain" if kind is PretrainCommand else "finetune"
-        values = {k: v for k, v in recipe_settings("sample", stage).items() if k in kind.model_fields}
-        settings = kind.model_validate({**values, **changes})
-        started = time.monotonic()
-        shared = Shared(Engine(settings), load_splits(settings, seed=settings.seed))
-        found = score(stage, work(settings, shared), shared)
-        file.write_text(json.dumps({**found, "seconds": round(time.monotonic() - started), **machine("timm")}))
-    print(json.dumps({"run": name, "seed": changes["seed"], **json.loads(file.read_text())}), flush=True)
+def tell(name: str, seed: int, found: dict[str, Any]) -> None:
+    """A JSON line of a finished run."""
+    print(json.dumps({"run": name, "seed": seed, **found}), flush=True)
 
 
 def print_table(out: Path, seeds: list[int]) -> None:
@@ -133,14 +111,10 @@ def print_table(out: Path, seeds: list[int]) -> None:
 def cells(out: Path, seeds: list[int], run: str, base: str, figure: str) -> list[str]:
     """Number of runs, mean of a figure in percent, its differences from ``base``'s in points; empty without runs."""
 
-    def value(name: str, seed: int) -> float | None:
-        file = out / f"seed{seed}" / name / "score.json"
-        return 100 * float(json.loads(file.read_text())[figure]) if file.exists() else None
-
-    found = {seed: v for seed in seeds if (v := value(run, seed)) is not None}
+    found, bases = scores(out, seeds, run, figure), scores(out, seeds, base, figure)
     if not found:
         return []
-    gaps = [f"{v - b:+.1f}" for seed, v in found.items() if (b := value(base, seed)) is not None and run != base]
+    gaps = [f"{value - bases[seed]:+.1f}" for seed, value in found.items() if seed in bases and run != base]
     return [str(len(found)), f"{np.mean(list(found.values())):.1f}", ", ".join(gaps).replace("-", "−")]
 
 
