@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from twoviews.model import batchnorm_relu as ours
 from twoviews.model import fused_resnet
+from twoviews.model.batchnorm_start import kernels
 from twoviews.processor import multiplies_in_bf16
 from twoviews.settings import PretrainCommand
 from twoviews.stages.backbones import new_backbone
@@ -40,13 +41,16 @@ def layers(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     settings = PretrainCommand(data="sample", backbone=arguments.backbone)
     backbone = fused_resnet.fuse_resnets(new_backbone(settings, arguments.image_size, seed=0))
     seen: Counter[tuple[tuple[int, ...], bool, bool]] = Counter()
-    usual = ours.batchnorm_relu
+    usual = ours.batchnorm_relu_for_two
 
-    def noted(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None = None) -> Tensor:
+    def noted(
+        norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         seen[tuple(x.shape), relu is not None, addend is not None] += 1
         return usual(norm, x, relu, addend)
 
-    with torch.no_grad(), patch.object(fused_resnet, "batchnorm_relu", noted):
+    places = [patch.object(module, "batchnorm_relu_for_two", noted) for module in (ours, fused_resnet)]
+    with torch.no_grad(), places[0], places[1]:
         backbone(torch.zeros(2 * arguments.batch_size, 3, arguments.view_size, arguments.view_size))
     dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
     for (shape, with_relu, with_addend), count in seen.items():
@@ -118,7 +122,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.view_size = arguments.view_size or arguments.image_size
     torch.set_num_threads(arguments.threads)
-    if ours.kernels() is None:
+    if kernels() is None:
         parser.error("the kernels can't be had here: they need Linux, numba and PyTorch's wheel")
     for row in ways[arguments.what](arguments):
         print(json.dumps({"what": arguments.what, **row}), flush=True)

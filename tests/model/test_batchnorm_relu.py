@@ -16,8 +16,9 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
 from twoviews.model import batchnorm_relu as subject
-from twoviews.model import fused_resnet
-from twoviews.model.batchnorm_relu import batchnorm_relu, kernels
+from twoviews.model import batchnorm_start, fused_resnet
+from twoviews.model.batchnorm_relu import batchnorm_relu, batchnorm_relu_for_two
+from twoviews.model.batchnorm_start import kernels
 from twoviews.model.fused_resnet import FusedBasicBlock, FusedBottleneck, FusedResNet, fuse_resnets
 from twoviews.model.resnet50 import create_backbone
 
@@ -36,7 +37,7 @@ def test_the_kernels_are_there() -> None:
 def test_the_kernels_leave_pytorch_as_many_threads_as_it_had() -> None:
     """In a process of its own: numba sets OpenMP's threads once, when its first loop runs."""
     code = (
-        "import os, torch; from twoviews.model.batchnorm_relu import kernels; more = os.cpu_count() + 1; "
+        "import os, torch; from twoviews.model.batchnorm_start import kernels; more = os.cpu_count() + 1; "
         "torch.set_num_threads(more); torch.ones(1 << 20).relu(); assert kernels() is not None; "
         "torch.ones(1 << 20).relu(); assert torch.get_num_threads() == more"
     )
@@ -105,6 +106,53 @@ def test_bf16_is_no_further_from_float64_than_pytorch(with_addend: bool, monkeyp
 
 
 @needs_kernels
+@pytest.mark.parametrize("with_addend", [False, True])
+@pytest.mark.parametrize("used", [(1, 1), (1, 0), (0, 1)])
+def test_an_output_for_two_has_the_gradient_of_both(used: tuple[int, int], with_addend: bool) -> None:
+    norm, shape = norm_of(48), (8, 48, 9, 9)
+    x, addend = maps(*shape), maps(*shape) if with_addend else None
+    upstreams = [maps(*shape) for _ in used]
+    found: list[list[Tensor]] = []
+    for dtype in (torch.float32, torch.float64):
+        layer = copy.deepcopy(norm).to(dtype)
+        given = [t.to(dtype, copy=True).requires_grad_() for t in (x, addend) if t is not None]
+        outputs = batchnorm_relu_for_two(layer, given[0], nn.ReLU(), *given[1:])
+        assert torch.equal(*outputs)
+        total = sum((out * up).sum() for out, up, is_used in zip(outputs, upstreams, used, strict=True) if is_used)
+        assert isinstance(total, Tensor)
+        total.backward()
+        grads = [t.grad for t in (*given, layer.weight, layer.bias)]
+        found.append([grad for grad in grads if grad is not None])
+        assert len(found[-1]) == 3 + with_addend
+    for mine, its in zip(*found, strict=True):
+        assert error(mine, its) < 3e-6
+
+
+@needs_kernels
+@pytest.mark.parametrize("where", ["layer1", "layer1.0", "maxpool", "layer1.0.bn2"])
+def test_whoever_hooks_into_a_resnet_sees_the_whole_gradient(where: str) -> None:
+    torch.manual_seed(0)
+    plain = with_random_norms(create_backbone("resnet18_w16", "small")).to(memory_format=torch.channels_last)
+    images = maps(8, 3, 16, 16)
+    seen: list[Tensor] = []
+    for net in (plain, fuse_resnets(copy.deepcopy(plain))):
+        net.get_submodule(where).register_forward_hook(lambda _, __, out: out.register_hook(seen.append) and None)
+        net(images).square().sum().backward()
+    assert len(seen) == 2
+    assert error(seen[1], seen[0]) < 1e-2
+
+
+@needs_kernels
+def test_no_operation_adds_a_shortcut_s_gradient() -> None:
+    net = fuse_resnets(create_backbone("resnet18_w16", "small")).to(memory_format=torch.channels_last)
+    out = net(maps(8, 3, 16, 16)).sum()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
+        out.backward()
+    added = [event for event in profile.events() if event.name in ("aten::add", "aten::add_")]
+    assert not [event for event in added if event.input_shapes and len(event.input_shapes[0]) == 4]
+
+
+@needs_kernels
 def test_a_mean_far_from_zero_costs_no_digits() -> None:
     norm, x = norm_of(16), maps(64, 16, 8, 8) + 300
     out = batchnorm_relu(norm, x, None)
@@ -156,7 +204,7 @@ def test_where_nothing_can_be_compiled_pytorch_does_it_and_it_is_said(monkeypatc
     kernel = kernels()
     monkeypatch.setattr(kernel, "gradient_sums", full)
     with pytest.warns(UserWarning, match="No space left"):
-        assert not subject._compiled_for.__wrapped__(torch.float32)
+        assert not batchnorm_start.compiled_for.__wrapped__(torch.float32)
 
 
 @needs_kernels
@@ -354,5 +402,5 @@ def test_without_the_kernels_nothing_changes(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_where_numba_would_have_threads_of_its_own_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "_torch_has_the_openmp_that_numba_loads", lambda: False)
+    monkeypatch.setattr(batchnorm_start, "_torch_has_the_openmp_that_numba_loads", lambda: False)
     assert kernels.__wrapped__() is None

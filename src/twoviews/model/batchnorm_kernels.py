@@ -5,7 +5,7 @@ one that normalises, adds and cuts off, and backward one for the sums and one fo
 take about twice as many, one at a time.
 
 All arrays are rows×width, contiguous, float32, or uint16 that hold bf16: the last dimension runs over channels, over
-all of them once or several times (``rows_of`` in ``batchnorm_relu.py``). Arrays of C numbers are float32. Sums are of
+all of them once or several times (``rows_of`` in ``batchnorm_start.py``). Arrays of C numbers are float32. Sums are of
 pieces of the rows, then of the pieces, in float64: their order depends on the shape alone, not on the threads.
 """
 
@@ -202,8 +202,9 @@ def normalise(x: Any, addend: Any, weight: Any, bias: Any, mean: Any, inverse: A
 
 @_compiled()
 def _add_up_gradients(
-    x: Any, upstream: Any, y: Any, first: int, last: int, line: Any, centre: Any, floor: float, passed: Any, sums: Any
-) -> None:
+    x: Any, upstream: Any, second: Any, y: Any, first: int, last: int, line: Any, centre: Any, floor: float,
+    passed: Any, sums: Any,
+) -> None:  # fmt: skip
     scale, shift = line[0], line[1]
     for j in range(len(scale)):
         sums[0, j] = 0
@@ -211,6 +212,8 @@ def _add_up_gradients(
     for r in range(first, last):
         for j in range(len(scale)):
             value, gradient = _load(x, r, j), _load(upstream, r, j)
+            if second is not None:
+                gradient += _load(second, r, j)
             if y is not None:
                 gradient = np.float32(0.0) if _load(y, r, j) <= floor else gradient
                 _store(passed, r, j, gradient)
@@ -222,10 +225,10 @@ def _add_up_gradients(
 
 @_compiled(**_PARALLEL)
 def gradient_sums(
-    x: Any, upstream: Any, y: Any, weight: Any, bias: Any, mean: Any, inverse: Any, floor: float, passed: Any,
-    for_weight: Any, for_bias: Any,
+    x: Any, upstream: Any, second: Any, y: Any, weight: Any, bias: Any, mean: Any, inverse: Any, floor: float,
+    passed: Any, for_weight: Any, for_bias: Any,
 ) -> None:  # fmt: skip
-    """Gradients of ``weight`` and ``bias``.
+    """Gradients of ``weight`` and ``bias``, where that of the output is ``upstream``, or the sum of it and ``second``.
 
     With an addend, ``y`` is the output, and ``passed`` receives what ReLU lets through: the addend's gradient. Without,
     both are None, and what ReLU let through is computed from x anew.
@@ -239,7 +242,7 @@ def gradient_sums(
     sums = np.empty((pieces, 2, width), np.float32)
     for p in prange(pieces):
         first, last = rows * p // pieces, rows * (p + 1) // pieces
-        _add_up_gradients(x, upstream, y, first, last, line, centre, floor, passed, sums[p])
+        _add_up_gradients(x, upstream, second, y, first, last, line, centre, floor, passed, sums[p])
     total = _total(sums, len(mean))
     for c in range(len(mean)):
         for_bias[c] = total[0, c]
@@ -248,20 +251,23 @@ def gradient_sums(
 
 @_compiled()
 def _send_back(
-    x: Any, upstream: Any, first: int, last: int, line: Any, slope: Any, constant: Any, floor: float, for_x: Any
-) -> None:
+    x: Any, upstream: Any, second: Any, first: int, last: int, line: Any, slope: Any, constant: Any, floor: float,
+    for_x: Any,
+) -> None:  # fmt: skip
     scale, shift = line[0], line[1]
     for r in range(first, last):
         for j in range(len(scale)):
             value = _load(x, r, j)
             gradient = _load(upstream, r, j)
+            if second is not None:
+                gradient += _load(second, r, j)
             gradient = np.float32(0.0) if scale[j] * value + shift[j] <= floor else gradient
             _store(for_x, r, j, scale[j] * gradient + slope[j] * value + constant[j])
 
 
 @_compiled(**_PARALLEL)
 def input_gradient(
-    x: Any, upstream: Any, weight: Any, bias: Any, mean: Any, inverse: Any, floor: float,
+    x: Any, upstream: Any, second: Any, weight: Any, bias: Any, mean: Any, inverse: Any, floor: float,
     for_weight: Any, for_bias: Any, for_x: Any,
 ) -> None:  # fmt: skip
     """Gradient of x, through the moments too, from the sums of ``gradient_sums``."""
@@ -276,4 +282,4 @@ def input_gradient(
         constant[j] = -line[0, j] * for_bias[c] / count - slope[j] * mean[c]
     for p in prange(pieces):
         first, last = rows * p // pieces, rows * (p + 1) // pieces
-        _send_back(x, upstream, first, last, line, slope, constant, floor, for_x)
+        _send_back(x, upstream, second, first, last, line, slope, constant, floor, for_x)

@@ -1,11 +1,16 @@
-"""timm's ResNets with BatchNorm, shortcut and ReLU as one operation on CPUs; layers, names and weights are timm's."""
+"""timm's ResNets with BatchNorm, shortcut and ReLU as one operation on CPUs; layers, names and weights are timm's.
+
+What a block gives goes to the next one's first convolution and to its shortcut. It goes to them as two tensors in one
+memory, whose gradients meet in the kernel (``batchnorm_relu_for_two``).
+"""
 
 from __future__ import annotations
 
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from twoviews.model.batchnorm_relu import batchnorm_relu, kernels
+from twoviews.model.batchnorm_relu import batchnorm_relu, batchnorm_relu_for_two, has_hooks
+from twoviews.model.batchnorm_start import kernels
 
 
 def _shortcut(block: BasicBlock | Bottleneck, x: Tensor) -> Tensor:
@@ -24,23 +29,31 @@ class FusedBasicBlock(BasicBlock):  # type: ignore[misc]
     """timm's BasicBlock; with attention, dropped paths or anti-aliasing it goes timm's way."""
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.for_two(x, x)[0]
+
+    def for_two(self, x: Tensor, again: Tensor) -> tuple[Tensor, Tensor]:
+        """The block's output twice, from its input twice, once for the shortcut."""
         if _has_more(self):
             out: Tensor = super().forward(x)
-            return out
+            return out, out
         hidden = batchnorm_relu(self.bn1, self.conv1(x), self.act1)
-        return batchnorm_relu(self.bn2, self.conv2(hidden), self.act2, _shortcut(self, x))
+        return batchnorm_relu_for_two(self.bn2, self.conv2(hidden), self.act2, _shortcut(self, again))
 
 
 class FusedBottleneck(Bottleneck):  # type: ignore[misc]
     """timm's Bottleneck; with attention, dropped paths or anti-aliasing it goes timm's way."""
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.for_two(x, x)[0]
+
+    def for_two(self, x: Tensor, again: Tensor) -> tuple[Tensor, Tensor]:
+        """The block's output twice, from its input twice, once for the shortcut."""
         if _has_more(self):
             out: Tensor = super().forward(x)
-            return out
+            return out, out
         hidden = batchnorm_relu(self.bn1, self.conv1(x), self.act1)
         hidden = batchnorm_relu(self.bn2, self.conv2(hidden), self.act2)
-        return batchnorm_relu(self.bn3, self.conv3(hidden), self.act3, _shortcut(self, x))
+        return batchnorm_relu_for_two(self.bn3, self.conv3(hidden), self.act3, _shortcut(self, again))
 
 
 class FusedResNet(ResNet):  # type: ignore[misc]
@@ -50,10 +63,25 @@ class FusedResNet(ResNet):  # type: ignore[misc]
         if self.grad_checkpointing:
             out: Tensor = super().forward_features(x)
             return out
-        x = self.maxpool(batchnorm_relu(self.bn1, self.conv1(x), self.act1))
+        x, again = batchnorm_relu_for_two(self.bn1, self.conv1(x), self.act1)
+        if type(self.maxpool) is not nn.Identity or has_hooks(self.maxpool):
+            x = again = self.maxpool(x)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+            x, again = _through(stage, x, again)
         return x
+
+
+def _through(stage: nn.Module, x: Tensor, again: Tensor) -> tuple[Tensor, Tensor]:
+    """A stage's blocks. Whom somebody hooks into sees the whole of each gradient, so he is given one tensor."""
+    if type(stage) is not nn.Sequential or has_hooks(stage):
+        x = stage(x)
+        return x, x
+    for block in stage:
+        if isinstance(block, FusedBasicBlock | FusedBottleneck) and not has_hooks(block):
+            x, again = block.for_two(x, again)
+        else:
+            x = again = block(x)
+    return x, again
 
 
 def _has_more(block: BasicBlock | Bottleneck) -> bool:

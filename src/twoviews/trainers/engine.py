@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from twoviews.cpus import usable_cpus
 from twoviews.errors import CheckpointError, SettingsError
 from twoviews.model.batchnorm import join_batchnorm
-from twoviews.model.batchnorm_relu import kernels
+from twoviews.model.batchnorm_start import kernels
 from twoviews.model.convolution import speed_up_convolutions
 from twoviews.model.fused_resnet import fuse_resnets
 from twoviews.processor import image_layout
