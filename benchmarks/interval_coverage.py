@@ -14,11 +14,13 @@ labels at which the fine-tuned model is as good as the baseline. Eight minutes o
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from machine import machine
 from scipy.special import ndtr, ndtri, stdtrit
 
 from twoviews.evaluation.label_savings import CurvePoint, label_savings
@@ -172,6 +174,7 @@ def main() -> None:
             if seeds > 1 or world.seed == 0:
                 share = covered_savings(world, arguments.studies // 10, seeds, arguments.images)
                 print(f"label savings, {name:<32} {seeds:>5} {share:6.1%}", flush=True)
+    print(json.dumps(machine("numpy", "scipy")))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ and the most over all worlds. ``interval_coverage.py`` simulates some such world
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from machine import machine
 from scipy.special import chdtri, ndtr, ndtri, stdtrit
 
 Doubles = npt.NDArray[np.float64]
@@ -100,6 +102,7 @@ def main() -> None:
             found = coverages(way, seeds - 1)
             cells.append(f"{100 * min(found):8.1f} –{100 * max(found):6.1f}")
         print(f"{name:<26}" + "".join(cells), flush=True)
+    print(json.dumps(machine("numpy", "scipy")))
 
 
 if __name__ == "__main__":
