@@ -35,6 +35,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where dataclasses look for it
         spec.loader.exec_module(module)
         return module
 
@@ -109,3 +110,30 @@ def test_changed_labels_are_as_many_as_asked_and_other_ones(script: Script) -> N
     chosen, changed = module.change(labels, 0.2, odds, np.random.default_rng(0))
     assert len(chosen) == len(np.unique(chosen)) == 20
     assert np.array_equal(np.flatnonzero(changed != labels), np.sort(chosen))
+
+
+def test_each_row_of_the_recipe_s_tables_has_settings_of_its_stage_and_a_folder_of_its_own(
+    script: Script, tmp_path: Path
+) -> None:
+    module = script("recipe_changes")
+    stages = sys.modules["development"].STAGES
+    folders = []
+    for name, group in module.GROUPS.items():
+        for words, changes in group.rows.items():
+            values = {**sys.modules["development"].recipe(group.stage), "data": "sample", **changes}
+            settings = stages[group.stage][0].model_validate(values)
+            assert all(getattr(settings, key) == value for key, value in changes.items())
+            folders.append(module.run_name(name, words))
+        assert len({str(changes) for changes in group.rows.values()}) == len(group.rows), name
+    assert len(set(folders)) == len(folders)
+
+
+def test_a_table_s_differences_are_from_the_first_row_seed_by_seed(script: Script, tmp_path: Path) -> None:
+    module = script("recipe_changes")
+    for seed, (base, other) in enumerate([(0.5, 0.52), (0.6, 0.57)]):
+        for words, top1 in ((module.RECIPE, base), ("60 epochs", other)):
+            folder = tmp_path / f"seed{seed}" / module.run_name("baseline", words)
+            folder.mkdir(parents=True)
+            (folder / "score.json").write_text(json.dumps({"top1": top1}))
+    lines = list(module.table(tmp_path, [0, 1, 2], "baseline"))[2:]
+    assert lines == ["| the recipe | 2 | 55.0 |  |", "| 60 epochs | 2 | 54.5 | +2.0, −3.0 |"]
