@@ -11,6 +11,7 @@ from twoviews import __version__
 from twoviews.cpus import let_waiting_threads_sleep
 from twoviews.errors import SettingsError, TwoviewsError
 from twoviews.streams import unbroken_streams
+from twoviews.trainers.leaving import leave
 from twoviews.trainers.progress import as_line, speaks
 from twoviews.trainers.signals import stops_at_once
 
@@ -60,7 +61,14 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code (``sys.exit(main())`` is what the console script does)."""
     with unbroken_streams():
-        return _main(list(sys.argv[1:] if arguments is None else arguments))
+        try:
+            code = _main(list(sys.argv[1:] if arguments is None else arguments))
+        except Exception:
+            leave(1)
+            raise
+        if code:
+            leave(code)
+        return code
 
 
 def _main(words: list[str]) -> int:

@@ -16,6 +16,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from twoviews.cli import main
 from twoviews.settings import RunSettings
+from twoviews.trainers import leaving
 from twoviews.trainers.engine import Engine
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
@@ -47,6 +48,7 @@ def _begin(rank: int, work: Work, world: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     engine = Engine(RunSettings(device="cpu", precision="float32"))
     assert (engine.rank, engine.world_size) == (rank, world)
+    assert leaving._started == []  # torchrun started the others
     torch.save(work(engine), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 

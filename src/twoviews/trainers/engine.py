@@ -26,11 +26,12 @@ from twoviews.settings import RunSettings
 from twoviews.trainers.determinism import choose_algorithms, repeats_bits, what_it_does
 from twoviews.trainers.device import choose_device, choose_precision, compile_for_sizes
 from twoviews.trainers.gather import gather_rows
+from twoviews.trainers.leaving import is_one_of_several
 from twoviews.trainers.optimizer import norm_of, parameters_of
 from twoviews.trainers.progress import say
 
 # How long processes wait for the first one, which alone checks features, tests and draws: torch's half an hour is too
-# short for that on large sets. Where a process dies, torchrun ends the others.
+# short for that on large sets. Where a process dies (leaving.py), torchrun ends the others.
 _PATIENCE = timedelta(days=1)
 
 
@@ -81,6 +82,9 @@ class Engine:
                 precision=names[self.precision],  # type: ignore[arg-type]
             )
             self._fabric.launch()
+        if world > 1:
+            launcher: Any = self._fabric.strategy.launcher
+            is_one_of_several(getattr(launcher, "procs", []))
         self.device: torch.device = self._fabric.device
         self.rank: int = self._fabric.global_rank
         self.world_size: int = self._fabric.world_size

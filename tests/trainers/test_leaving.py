@@ -1,0 +1,50 @@
+"""A process that is one of several ends at once where it fails, whatever waits at Python's end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+# What Fabric registers for NCCL waits for the other processes; here a minute stands for them.
+BEGIN = """
+import atexit, subprocess, sys, time
+atexit.register(time.sleep, 60)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+from twoviews import cli
+from twoviews.trainers import leaving
+leaving.is_one_of_several([child])
+"""
+
+
+@pytest.mark.parametrize(
+    ("work", "code", "said"),
+    [
+        ('cli.main(["pretrain", "no-such-folder"])', 3, "twoviews: no-such-folder"),
+        ("cli._run = lambda *_: 1 / 0; cli.main(['pretrain', 'sample'])", 1, "ZeroDivisionError"),
+    ],
+)
+def test_it_and_what_it_started_end(work: str, code: int, said: str) -> None:
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", BEGIN + work], capture_output=True, text=True, timeout=55, check=False)
+    assert time.monotonic() - begun < 50
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count(said) == 1
+    with pytest.raises(ProcessLookupError):
+        _wait_until_gone(int(done.stdout.split()[0]))
+
+
+def _wait_until_gone(pid: int) -> None:
+    for _ in range(100):
+        os.kill(pid, 0)
+        time.sleep(0.1)
+
+
+def test_a_process_that_is_alone_returns_its_code() -> None:
+    code = "from twoviews import cli; assert cli.main(['pretrian']) == 2; print('after')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=55, check=True)
+    assert done.stdout == "after\n"
