@@ -110,7 +110,18 @@ def test_with_batchnorm_it_is_the_gradient_through_each_chunk_s_statistics() -> 
     # Each chunk moved the running statistics once, as in the reference.
     for (name, a), (_, b) in zip(module.named_buffers(), reference.named_buffers(), strict=True):
         assert torch.allclose(a.double(), b.double()), name
-    assert all(m.track_running_stats for m in module.modules() if isinstance(m, nn.BatchNorm1d))
+
+
+def test_no_pass_leaves_batchnorm_without_its_statistics() -> None:
+    """SyncBatchNorm fails in bf16 where it has none to keep."""
+    module = net(nn.BatchNorm1d)
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d)]
+    tracked: list[bool] = []
+    for norm in norms:
+        norm.register_forward_pre_hook(lambda m, _: tracked.append(m.track_running_stats))
+    gradients(module, ChunkedStep(whole_step(), 4))
+    assert len(tracked) == 6 * len(norms)
+    assert all(tracked)
 
 
 def _thirds(full: Batch) -> list[tuple[Tensor, Tensor]]:

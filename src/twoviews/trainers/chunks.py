@@ -21,15 +21,19 @@ from twoviews.trainers.steps import Batch, Scalars, SimCLRStep
 
 @contextmanager
 def _statistics_left_alone(module: nn.Module) -> Iterator[None]:
-    """BatchNorm normalises with the batch's statistics and does not move its running ones."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    """BatchNorm normalises with the batch's statistics, and its running ones are put back.
+
+    Not by ``track_running_stats = False``: SyncBatchNorm then fails in bf16 and fp16 ("Expected counts to have type",
+    https://github.com/pytorch/pytorch/issues/96203).
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        with torch.no_grad():
+            for buffer, before in kept:
+                buffer.copy_(before)
 
 
 @dataclass(frozen=True)
