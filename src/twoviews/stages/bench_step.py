@@ -121,6 +121,7 @@ def step_speed(
             announce(seconds, seconds * (calls + steps + 1))  # in rounds, in pieces, and to count the operations
 
         rate = measure(step, size, engine, at_least=steps, first=first)
+        stepper.let_go()  # what follows is computed, and needs the memory that a recording holds
 
         def seconds() -> float:
             engine.synchronize()

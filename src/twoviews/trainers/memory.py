@@ -24,6 +24,7 @@ import torch
 from twoviews.errors import ResourceError
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.chunks import ChunkedStep
+from twoviews.trainers.cuda_graph import WARM_UP
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import build_optimizer, set_lr
 from twoviews.trainers.out_of_memory import is_out_of_memory
@@ -110,7 +111,9 @@ class _Trial:
         stepper = self._stepper.of(replace(self.task, step=step))
         try:
             # The optimizer's state is there before what is measured, as in every step of training but the first.
-            for images in [count] if self._optimizer.state else [SMALLEST, count]:
+            first = [] if self._optimizer.state else [SMALLEST]
+            # A step that is played back needs the memory of its recording too, which comes after some computed ones.
+            for images in [*first, *[count] * (WARM_UP + 1 if stepper.records else 1)]:
                 batch = Batch(*self.task.batches.get(torch.arange(images)), epoch=0, progress=1.0)
                 stepper.step(batch, 0)
         except (MemoryError, RuntimeError) as error:
@@ -119,7 +122,7 @@ class _Trial:
             _let_go(error)
             return False
         finally:
-            self._stepper.zero_grad()
+            stepper.let_go()
             _free(self.engine)
         return True
 

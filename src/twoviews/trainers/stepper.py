@@ -81,8 +81,9 @@ class Stepper:
         self._optimizer.step()
         return scalars
 
-    def zero_grad(self) -> None:
-        """Free the gradients."""
+    def let_go(self) -> None:
+        """Free the gradients, and the recording with its memory."""
+        self._recorded = None
         self._optimizer.zero_grad()
 
     def _gradients(self, batch: Batch, wants_norm: bool) -> tuple[Scalars, Tensor | None]:
