@@ -8,12 +8,14 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from twoviews.dataset.batches import Batches
+from twoviews.dataset import batches as batches_module
+from twoviews.dataset.batches import Batches, copied_to
 from twoviews.dataset.images import ImageSet, forget_pages
 
 CPU = torch.device("cpu")
@@ -48,6 +50,22 @@ class _Slow(ImageSet):
 
 
 _reads: list[tuple[str, float]] = []
+
+
+def test_images_reach_a_device_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, read = labelled(), ImageSet.read
+    parts: list[int] = []
+
+    def noted(self: ImageSet, positions: Any) -> Any:
+        found = read(self, positions)
+        parts.append(len(found))
+        return found
+
+    monkeypatch.setattr(batches_module, "FORGET_BYTES", 7 * 48)
+    monkeypatch.setattr(ImageSet, "read", noted)
+    assert torch.equal(copied_to(CPU, images), torch.from_numpy(images.pixels[images.rows]))
+    assert parts == [7, 7, 6]
+    assert copied_to(CPU, images.take(np.arange(0))).shape == (0, 3, 4, 4)
 
 
 def test_the_next_batch_is_read_while_this_one_trains() -> None:

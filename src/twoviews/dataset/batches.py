@@ -19,6 +19,17 @@ FAULT_BYTES = 2**16  # that Linux maps around each page that is touched
 Fetched = tuple[Tensor, Tensor, Tensor | None]
 
 
+def copied_to(device: torch.device, images: ImageSet) -> Tensor:
+    """All images of a set on the device, N×3×H×W uint8; on the way there are never more than a part in memory."""
+    whole = torch.empty((len(images), *images.pixels.shape[1:]), dtype=torch.uint8, device=device)
+    at_once = max(1, FORGET_BYTES // max(1, whole[:1].numel()))
+    for start in range(0, len(images), at_once):
+        part = slice(start, min(start + at_once, len(images)))
+        whole[part] = torch.from_numpy(images.read(part))
+        forget_pages(images.pixels)
+    return whole
+
+
 class Batches:
     """Images of a set by position; they live on the GPU where they fit in ``RESIDENT_SHARE`` of its free memory.
 
@@ -39,7 +50,7 @@ class Batches:
         if device.type == "cuda":
             self._free, _ = torch.cuda.mem_get_info(device)
             if self._bytes <= RESIDENT_SHARE * self._free:
-                self._resident = torch.from_numpy(images.read(slice(None))).to(device)
+                self._resident = copied_to(device, images)
 
     def __len__(self) -> int:
         return len(self.images)
