@@ -16,7 +16,7 @@ from twoviews.processor import image_layout
 from twoviews.settings import RunSettings
 from twoviews.trainers import engine as engine_module
 from twoviews.trainers import validate
-from twoviews.trainers.device import choose_device, compile_for_sizes
+from twoviews.trainers.device import choose_device, choose_precision, compile_for_sizes
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.steps import Batch
 
@@ -39,6 +39,18 @@ def test_every_size_of_views_is_compiled(monkeypatch: Any) -> None:
 
 
 COMPILE = torch.compile
+
+
+def test_bf16_on_a_gpu_that_does_not_compute_in_it_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for major, automatic in ((7, "float32"), (8, "bf16")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda major=major: (major, 5))
+        found = [choose_precision(asked, "cuda") for asked in ("auto", "fp16", "float32")]
+        assert found == [automatic, "fp16", "float32"]
+        assert capsys.readouterr().out == ""
+        assert choose_precision("bf16", "cuda") == "bf16"
+        assert ("use fp16" in capsys.readouterr().out) is (major < 8)
 
 
 def test_a_training_begins_with_the_first_scale_whatever_was_trained_before() -> None:

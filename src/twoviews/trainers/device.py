@@ -11,6 +11,7 @@ from torch import nn
 
 from twoviews.errors import SettingsError
 from twoviews.processor import multiplies_in_bf16
+from twoviews.trainers.progress import say
 
 # Sizes of views that torch.compile makes code for; torch's 8 are fewer than growing views have.
 _COMPILED_SIZES = 128
@@ -44,11 +45,14 @@ def choose_precision(asked: str, device: str) -> str:
     """
     if asked == "fp16" and device != "cuda":
         raise SettingsError("--precision fp16 needs a CUDA GPU; use --precision auto.")
+    if device == "cuda":
+        has_bf16 = torch.cuda.get_device_capability()[0] >= 8  # Ampere and later; older cards emulate bf16 slowly
+        if asked == "bf16" and not has_bf16:
+            say("warning: --precision bf16: this GPU does not compute in bf16; where cuDNN finds no way, use fp16")
+        if asked == "auto":
+            return "bf16" if has_bf16 else "float32"
     if asked != "auto":
         return asked
-    if device == "cuda":
-        # Ampere and later; older cards emulate bf16 slowly.
-        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "float32"
     if device == "cpu":
         return "bf16" if multiplies_in_bf16() else "float32"
     return "float32"

@@ -5,8 +5,13 @@ from __future__ import annotations
 import torch
 
 _SIGNS = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED", "bad allocation")
-# What oneDNN says where it gets no memory, and for other reasons too: memory it was if a small batch works.
-_DOUBTFUL = ("could not create a primitive", "could not execute a primitive", "could not create a memory")
+# What oneDNN and cuDNN say where they get no memory, and for other reasons too: memory it was if a small batch works.
+_DOUBTFUL = (
+    "could not create a primitive",
+    "could not execute a primitive",
+    "could not create a memory",
+    "unable to find an engine to execute",
+)
 
 
 def is_out_of_memory(error: BaseException, *, surely: bool = False) -> bool:
