@@ -42,6 +42,21 @@ def test_each_process_sees_one_gpu_that_cuda_finds(
     assert os.environ.get(GPUS) == visible
 
 
+@pytest.mark.parametrize(("named", "variable"), [("1,3", "HIP_VISIBLE_DEVICES"), (None, GPUS)])
+def test_on_amd_s_gpus_the_variable_that_comes_first_is_the_one_set(
+    monkeypatch: pytest.MonkeyPatch, named: str | None, variable: str
+) -> None:
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv(GPUS, "1,3")
+    monkeypatch.delenv("HIP_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("HIP_VISIBLE_DEVICES", named)
+    with environment_of(1, 2, ENGINE):
+        assert os.environ[variable] == "3"
+    assert os.environ[GPUS] == "1,3"
+
+
 def test_parts_compute_as_the_study_whatever_gpu_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = StudyCommand(jobs=4)
     assert share_of(settings, ENGINE) == {"threads": 2, "device": "cuda", "precision": "bf16"}

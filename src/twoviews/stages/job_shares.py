@@ -16,6 +16,7 @@ from twoviews.trainers.engine import Engine
 # Libraries that count processors by themselves read these when they are loaded.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _GPUS = "CUDA_VISIBLE_DEVICES"
+_AMD_S_GPUS = "HIP_VISIBLE_DEVICES"  # which there comes before the other
 
 
 def threads_of_part(settings: StudyCommand, engine: Engine) -> int:
@@ -47,8 +48,9 @@ def environment_of(number: int, threads: int | None, engine: Engine) -> Iterator
     """What the process of this number finds in its environment when it starts within this block."""
     changed = dict.fromkeys(_THREADS, str(threads))
     if engine.device.type == "cuda":
-        gpus = _visible_gpus()
-        changed[_GPUS] = gpus[number % len(gpus)]
+        variable = _AMD_S_GPUS if torch.version.hip and _AMD_S_GPUS in os.environ else _GPUS
+        gpus = _visible_gpus(os.environ.get(variable, ""))
+        changed[variable] = gpus[number % len(gpus)]
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     try:
@@ -61,10 +63,10 @@ def environment_of(number: int, threads: int | None, engine: Engine) -> Iterator
                 os.environ[name] = value
 
 
-def _visible_gpus() -> list[str]:
+def _visible_gpus(named_here: str) -> list[str]:
     """The GPUs of this process by number or name, as the environment of another can name them."""
     count = torch.cuda.device_count()
-    named = [name.strip() for name in os.environ.get(_GPUS, "").split(",")]
+    named = [name.strip() for name in named_here.split(",")]
     if not named[0]:
         return [str(number) for number in range(count)]
     # Of MIG instances CUDA shows a process one at most. Of other names it stops at the first that is none, such as -1.
