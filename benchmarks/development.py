@@ -20,6 +20,7 @@ from twoviews.dataset import sources
 from twoviews.dataset.sample import load_sample
 from twoviews.evaluation.knn import choose_knn
 from twoviews.evaluation.probes import choose_linear_probe
+from twoviews.files import write_bytes
 from twoviews.recipes import recipe_settings
 from twoviews.settings import FeaturesCommand, FinetuneCommand, PretrainCommand, SupervisedCommand
 from twoviews.stages.classify import run_finetune, run_supervised
@@ -54,17 +55,23 @@ def trial(stage: str, folder: Path, changes: Mapping[str, Any]) -> dict[str, Any
     """Run a stage in ``folder`` with the recipe but for ``changes``, and score it; a finished one is only read.
 
     One that was stopped goes on. The score is ``top1``, or of a pretraining ``linear_probe`` and ``knn``, as shares.
+
+    Raises:
+        SystemExit: the folder's run had other settings.
     """
     file = folder / SCORE
+    kind, work = STAGES[stage]
+    settings = kind.model_validate({**recipe(stage), "data": "sample", "out": folder, **changes})
+    asked = settings.model_dump(mode="json", exclude={"out", "run", "init", "threads", "new"})
     if not file.exists():
-        kind, work = STAGES[stage]
-        settings = kind.model_validate({**recipe(stage), "data": "sample", "out": folder, **changes})
         started = time.monotonic()
         shared = Shared(Engine(settings), load_splits(settings, seed=settings.seed))
         found = score(stage, work(settings, shared), shared)
-        found |= {"seconds": round(time.monotonic() - started), **machine("timm")}
-        file.write_text(json.dumps(found))
+        found |= {"seconds": round(time.monotonic() - started), **machine("timm"), "settings": asked}
+        write_bytes(file, json.dumps(found).encode())
     read: dict[str, Any] = json.loads(file.read_text())
+    if read.pop("settings") != asked:
+        raise SystemExit(f"{folder}: scored with other settings; name another folder, or delete it.")
     return read
 
 

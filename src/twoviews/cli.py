@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with unbroken_streams():
         try:
             code = _main(list(sys.argv[1:] if arguments is None else arguments))
-        except Exception:
-            leave(1)
+        except BaseException as error:
+            leave(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
             raise
         if code:
             leave(code)

@@ -143,6 +143,59 @@ def test_whoever_hooks_into_a_resnet_sees_the_whole_gradient(where: str) -> None
 
 
 @needs_kernels
+@pytest.mark.parametrize("way", ["forward", "compile", "subclass", "global hook", "hook inside"])
+def test_a_block_that_somebody_altered_is_called_as_a_module(way: str) -> None:
+    net = fuse_resnets(create_backbone("resnet18_w16", "small"))
+    block, calls = net.layer1[1], []
+    usual = block.forward
+
+    def noted(*given: Any) -> Any:
+        calls.append(given)
+        return usual(*given)
+
+    handle = None
+    if way == "forward":
+        block.forward = noted
+    elif way == "compile":
+        block._compiled_call_impl = noted  # what block.compile() sets
+    elif way == "subclass":
+        block.__class__ = type("Own", (FusedBasicBlock,), {"forward": lambda self, x: noted(x)})
+    elif way == "global hook":
+        handle = nn.modules.module.register_module_forward_pre_hook(
+            lambda module, _: calls.append(module) if module is block else None
+        )
+    else:
+        block.conv1.register_forward_pre_hook(lambda _, given: calls.append(given[0]))
+    try:
+        out = net(maps(8, 3, 16, 16)).square().sum()
+    finally:
+        if handle is not None:
+            handle.remove()
+    assert len(calls) == 1
+    if way == "hook inside":
+        assert isinstance(calls[0], Tensor)
+        (whole,) = torch.autograd.grad(out, calls[0])
+        assert whole.norm() > 0  # by the convolution alone it is none: a block's last BatchNorm begins as zero
+
+
+@needs_kernels
+def test_where_no_gradient_arrives_none_is_given() -> None:
+    class Ends(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *_: Tensor) -> None:
+            return None
+
+    x = maps(4, 16, 3, 3).requires_grad_()
+    (Ends.apply(batchnorm_relu(norm_of(16), x, nn.ReLU())).sum() + (2 * x).sum()).backward()
+    assert x.grad is not None
+    assert (x.grad == 2).all()
+
+
+@needs_kernels
 def test_no_operation_adds_a_shortcut_s_gradient() -> None:
     net = fuse_resnets(create_backbone("resnet18_w16", "small")).to(memory_format=torch.channels_last)
     out = net(maps(8, 3, 16, 16)).sum()

@@ -20,10 +20,12 @@ from small_tasks import EPOCHS, SEED, classifier, classifier_settings, engine, r
 from torch import Tensor, nn
 
 from twoviews.settings import RunSettings
-from twoviews.trainers import stepper
+from twoviews.trainers import memory, stepper
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.cuda_graph import Recording, record
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.optimizer import build_optimizer
+from twoviews.trainers.steps import SimCLRStep
 from twoviews.trainers.task import Task
 from twoviews.trainers.train import train
 
@@ -109,13 +111,35 @@ def test_steps_played_back_end_with_the_bits_of_steps_computed(
     assert sum(graph.played for graph in graphs) == steps - 2 * kinds, "two steps of a kind are computed first"
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_step_that_cannot_be_recorded_is_computed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_fits_is_measured_with_the_recording_that_training_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     on, settings = engine(), simclr_settings()
-    expected = trained(simclr(settings, on), settings, on, tmp_path / "computed")
+    task = simclr(settings, on)
+    on.can_record = True
+    graphs = stand_in(monkeypatch, task.module)
+    trial = memory._Trial(task, settings, on)
+    assert trial.fits(4, task.step)
+    assert [graph.played for graph in graphs] == [1]
+    assert isinstance(task.step, SimCLRStep)
+    assert trial.fits(4, ChunkedStep(task.step, 2))
+    assert len(graphs) == 1
 
+
+def test_a_recording_can_be_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    on, settings = engine(), simclr_settings()
+    task = simclr(settings, on)
+    on.can_record = True
+    graphs = stand_in(monkeypatch, task.module)
+    steps = stepper.Stepper(task, build_optimizer(task.module, settings), settings, on)
+    batch = stepper.Batch(*task.batches.get(torch.arange(4)), 0, 1.0)
+    for recordings in (1, 2):
+        for step in range(3):
+            steps.step(batch, step)
+        assert len(graphs) == recordings
+        steps.let_go()
+        assert all(parameter.grad is None for parameter in task.module.parameters())
+
+
+def refuse_to_record(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def refuses(graph: Any, **_: Any) -> Iterator[None]:
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
@@ -124,6 +148,29 @@ def test_a_step_that_cannot_be_recorded_is_computed(
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(torch.cuda, "graph", refuses)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_that_none_can_be_recorded_is_said_once_while_what_fits_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on, settings = engine(), simclr_settings()
+    task = simclr(settings, on)
+    on.can_record = True
+    refuse_to_record(monkeypatch)
+    trial = memory._Trial(task, settings, on)
+    assert trial.fits(4, task.step)
+    assert trial.fits(6, task.step)
+    assert capsys.readouterr().out.count("can't be recorded") == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_step_that_cannot_be_recorded_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on, settings = engine(), simclr_settings()
+    expected = trained(simclr(settings, on), settings, on, tmp_path / "computed")
+    refuse_to_record(monkeypatch)
     on.can_record = True
     found = trained(simclr(settings, on), settings, on, tmp_path / "refused")
     assert same(found[0], expected[0])

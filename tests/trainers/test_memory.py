@@ -15,7 +15,9 @@ from torch import nn
 from twoviews.dataset.batches import Batches
 from twoviews.errors import ResourceError
 from twoviews.settings import PretrainCommand, StudyCommand, stage_settings
+from twoviews.trainers import memory
 from twoviews.trainers.chunks import ChunkedStep
+from twoviews.trainers.engine import Engine
 from twoviews.trainers.estimate import seconds_per_epoch
 from twoviews.trainers.memory import EXACTNESS, _largest
 from twoviews.trainers.out_of_memory import is_out_of_memory
@@ -157,6 +159,30 @@ def test_a_doubtful_error_is_memory_if_a_smaller_batch_works(error: str, tmp_pat
     with_memory_for(task, 2 * 21, RuntimeError(error))
     with pytest.raises(ResourceError, match=r"(20|21) fit as measured"):
         train(task, settings, on, run_folder(tmp_path), seed=SEED)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [
+        ("GET was unable to find an engine to execute this computation", RuntimeError, "unable to find an engine"),
+        ("CUDA out of memory", ResourceError, "over 2 processes: use a smaller --batch-size"),
+    ],
+)
+def test_over_several_processes_a_doubtful_error_stays_what_it_is(
+    error: str, raised: type[Exception], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be measured there."""
+    on, settings = engine(), simclr_settings().model_copy(update={"batch_size": SIZE})
+    task = simclr(settings, on)
+    with_memory_for(task, 2 * 21, RuntimeError(error))
+    refused = memory._what_fits
+    monkeypatch.setattr(memory, "_what_fits", lambda *given: _as_two_processes(on) or refused(*given))
+    with pytest.raises(raised, match=said):
+        train(task, settings, on, run_folder(tmp_path), seed=SEED)
+
+
+def _as_two_processes(on: Engine) -> None:
+    on.world_size = 2
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.module import _has_any_global_hook
 
 from twoviews.model.batchnorm_start import compiled_for, kernels, rows_of, set_threads, was_forked
 
@@ -56,10 +57,10 @@ class _BatchNormReLU(torch.autograd.Function):
         kernel = kernels()
         assert kernel is not None
         set_threads()
-        upstream, *others = (
-            rows_of(each.contiguous(memory_format=torch.channels_last)) for each in gradients[:2] if each is not None
-        )
-        second = others[0] if others else None
+        given = [each.contiguous(memory_format=torch.channels_last) for each in gradients[:2] if each is not None]
+        if not given:
+            return (None,) * 6
+        upstream, second = rows_of(given[0]), rows_of(given[1]) if len(given) > 1 else None
         per_channel, floor = [channel.detach().numpy() for channel in channels], ctx.floor
         for_weight, for_bias, for_x = torch.empty_like(channels[0]), torch.empty_like(channels[0]), torch.empty_like(x)
         passed = None if y is None else torch.empty_like(x)
@@ -129,7 +130,9 @@ def _takes_kernels(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: T
         return False
     if x.device.type != "cpu" or x.dim() != 4 or x.dtype not in _DTYPES or x.shape[1] != norm.num_features:
         return False
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or has_hooks(norm) or has_hooks(relu):
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return False
+    if is_altered(norm) or is_altered(relu):
         return False
     if addend is not None and (addend.shape != x.shape or addend.dtype != x.dtype):
         return False
@@ -150,10 +153,16 @@ def _by_batch(norm: nn.BatchNorm2d) -> bool:
     return norm.training or norm.running_mean is None
 
 
-def has_hooks(module: nn.Module | None) -> bool:
-    """Whether somebody wants to see what goes through the layer, as does the search for a first bad number."""
+def is_altered(module: nn.Module | None) -> bool:
+    """Whether somebody hooks into the layer, or calls something in its place: then it has to be called.
+
+    So it is with the search for a first bad number, with ``module.compile()`` and with a ``forward`` of its own.
+    """
+    if module is None:
+        return False
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return module is not None and any(getattr(module, kind) for kind in kinds)
+    has_hooks = any(getattr(module, kind) for kind in kinds) or _has_any_global_hook()
+    return has_hooks or "forward" in vars(module) or module._compiled_call_impl is not None
 
 
 def _update_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:

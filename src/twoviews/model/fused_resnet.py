@@ -6,10 +6,12 @@ memory, whose gradients meet in the kernel (``batchnorm_relu_for_two``).
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from twoviews.model.batchnorm_relu import batchnorm_relu, batchnorm_relu_for_two, has_hooks
+from twoviews.model.batchnorm_relu import batchnorm_relu, batchnorm_relu_for_two, is_altered
 from twoviews.model.batchnorm_start import kernels
 
 
@@ -64,7 +66,7 @@ class FusedResNet(ResNet):  # type: ignore[misc]
             out: Tensor = super().forward_features(x)
             return out
         x, again = batchnorm_relu_for_two(self.bn1, self.conv1(x), self.act1)
-        if type(self.maxpool) is not nn.Identity or has_hooks(self.maxpool):
+        if type(self.maxpool) is not nn.Identity or is_altered(self.maxpool):
             x = again = self.maxpool(x)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x, again = _through(stage, x, again)
@@ -72,16 +74,20 @@ class FusedResNet(ResNet):  # type: ignore[misc]
 
 
 def _through(stage: nn.Module, x: Tensor, again: Tensor) -> tuple[Tensor, Tensor]:
-    """A stage's blocks. Whom somebody hooks into sees the whole of each gradient, so he is given one tensor."""
-    if type(stage) is not nn.Sequential or has_hooks(stage):
+    """A stage's blocks, each by its input twice; where somebody looks on, by one tensor that has the whole gradient."""
+    if type(stage) is not nn.Sequential or is_altered(stage):
         x = stage(x)
         return x, x
     for block in stage:
-        if isinstance(block, FusedBasicBlock | FusedBottleneck) and not has_hooks(block):
+        if _is_as_made(block):
             x, again = block.for_two(x, again)
         else:
             x = again = block(x)
     return x, again
+
+
+def _is_as_made(block: nn.Module) -> TypeGuard[FusedBasicBlock | FusedBottleneck]:
+    return type(block) in (FusedBasicBlock, FusedBottleneck) and not any(map(is_altered, block.modules()))
 
 
 def _has_more(block: BasicBlock | Bottleneck) -> bool:

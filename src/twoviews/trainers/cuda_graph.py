@@ -1,9 +1,9 @@
 """A step's work on a GPU, recorded once and played back: a CUDA graph.
 
-A step of a ResNet starts some 900 kernels, most of which run for a few microseconds: one after the other from Python,
-they take longer to start than to run. A recording starts all of them at once. It plays the same kernels on the same
-memory, so it gives the bits that computing the step gives; what changes from step to step (images, identities, labels,
-the epoch) is copied to where it reads them.
+A step of a ResNet starts hundreds of kernels, most of which run for a few microseconds: one after the other from
+Python, they take longer to start than to run. A recording starts all of them at once. It plays the same kernels on the
+same memory, so it gives the bits that computing the step gives; what changes from step to step (images, identities,
+labels, the epoch) is copied to where it reads them.
 """
 
 from __future__ import annotations

@@ -81,10 +81,10 @@ class Engine:
                 strategy=DDPStrategy(broadcast_buffers=False, timeout=_PATIENCE) if world > 1 else "auto",
                 precision=names[self.precision],  # type: ignore[arg-type]
             )
+            if world > 1:
+                launcher: Any = self._fabric.strategy.launcher
+                is_one_of_several(getattr(launcher, "procs", []))  # it will fill the list
             self._fabric.launch()
-        if world > 1:
-            launcher: Any = self._fabric.strategy.launcher
-            is_one_of_several(getattr(launcher, "procs", []))
         self.device: torch.device = self._fabric.device
         self.rank: int = self._fabric.global_rank
         self.world_size: int = self._fabric.world_size

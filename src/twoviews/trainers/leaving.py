@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
+
+from twoviews.trainers.progress import speaks
+
+# What goes wrong in all processes is said by the first one, which is ended as soon as another has ended.
+_TIME_TO_SPEAK = 3.0
 
 
 class Started(Protocol):
@@ -37,8 +43,11 @@ def leave(code: int) -> None:
     """
     if _started is None:
         return
-    if sys.exc_info()[0] is not None:
+    error = sys.exc_info()[1]
+    if error is not None and not isinstance(error, SystemExit):
         traceback.print_exc()
+    if not speaks():
+        time.sleep(_TIME_TO_SPEAK)
     for process in _started:
         with suppress(OSError):  # it has ended
             process.kill()

@@ -66,6 +66,8 @@ def _what_fits(task: Task, settings: TrainingSettings, engine: Engine, failed: B
     if isinstance(task.step, ChunkedStep):
         start += f", in chunks of {task.step.chunk_size:,}"
     if engine.world_size > 1:  # the others wait in the step: nothing can be measured together any more
+        if not is_out_of_memory(failed, surely=True):
+            raise failed
         return f"{start} over {engine.world_size} processes: use a smaller {batch_flag}."
     say(f"{start}: lower {batch_flag}. Measuring what fits ...")
     trial = _Trial(task, settings, engine)
@@ -113,7 +115,7 @@ class _Trial:
             # The optimizer's state is there before what is measured, as in every step of training but the first.
             first = [] if self._optimizer.state else [SMALLEST]
             # A step that is played back needs the memory of its recording too, which comes after some computed ones.
-            for images in [*first, *[count] * (WARM_UP + 1 if stepper.records else 1)]:
+            for images in [*first, *[count] * (WARM_UP + 1 if stepper.will_record else 1)]:
                 batch = Batch(*self.task.batches.get(torch.arange(images)), epoch=0, progress=1.0)
                 stepper.step(batch, 0)
         except (MemoryError, RuntimeError) as error:
@@ -122,6 +124,7 @@ class _Trial:
             _let_go(error)
             return False
         finally:
+            self._stepper.records = stepper.records  # that none can be recorded is found out, and said, once
             stepper.let_go()
             _free(self.engine)
         return True

@@ -81,6 +81,11 @@ class Stepper:
         self._optimizer.step()
         return scalars
 
+    @property
+    def will_record(self) -> bool:
+        """Whether the task's steps are recorded, as far as is known."""
+        return self.records and isinstance(self._task.step, SimCLRStep | ClassifierStep)
+
     def let_go(self) -> None:
         """Free the gradients, and the recording with its memory."""
         self._recorded = None
@@ -108,8 +113,9 @@ class Stepper:
     def _kind(self, batch: Batch, wants_norm: bool) -> Hashable | None:
         """What steps have in common that can be played back from one recording; None where none is made."""
         step = self._task.step
-        if not self.records or not isinstance(step, SimCLRStep | ClassifierStep):
+        if not self.will_record:
             return None
+        assert isinstance(step, SimCLRStep | ClassifierStep)
         return step.augmentation_at(batch.progress), batch.images.shape, wants_norm
 
     def _compute(self, batch: Batch, wants_norm: bool) -> tuple[Scalars, Tensor | None]:
