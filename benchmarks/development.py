@@ -104,3 +104,12 @@ def scores(folder: Path, seeds: list[int], run: str, figure: str) -> dict[int, f
     """A figure in percent by seed, of ``folder/seedN/run``; seeds without a score are left out."""
     files = {seed: folder / f"seed{seed}" / run / SCORE for seed in seeds}
     return {seed: 100 * float(json.loads(file.read_text())[figure]) for seed, file in files.items() if file.exists()}
+
+
+def cells(folder: Path, seeds: list[int], run: str, base: str, figure: str) -> list[str]:
+    """Number of runs, mean of a figure in percent, its differences from ``base``'s in points; empty without runs."""
+    found, bases = (scores(folder, seeds, name, figure) for name in (run, base))
+    if not found:
+        return []
+    gaps = [f"{value - bases[seed]:+.1f}" for seed, value in found.items() if seed in bases and run != base]
+    return [str(len(found)), f"{np.mean(list(found.values())):.1f}", ", ".join(gaps).replace("-", "−")]

@@ -22,8 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from development import scores, take_images, trial
+from development import cells, take_images, trial
 
 
 @dataclass(frozen=True)
@@ -106,16 +105,6 @@ def print_table(out: Path, seeds: list[int]) -> None:
             top1 = cells(out, seeds, f"{name}/finetune-{layers}", f"{name}/finetune-0", "top1")
             if top1:
                 print(f"| {name} | {layers} | {' | '.join(top1)} |")
-
-
-def cells(out: Path, seeds: list[int], run: str, base: str, figure: str) -> list[str]:
-    """Number of runs, mean of a figure in percent, its differences from ``base``'s in points; empty without runs."""
-
-    found, bases = scores(out, seeds, run, figure), scores(out, seeds, base, figure)
-    if not found:
-        return []
-    gaps = [f"{value - bases[seed]:+.1f}" for seed, value in found.items() if seed in bases and run != base]
-    return [str(len(found)), f"{np.mean(list(found.values())):.1f}", ", ".join(gaps).replace("-", "−")]
 
 
 if __name__ == "__main__":

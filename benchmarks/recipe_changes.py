@@ -5,8 +5,8 @@
 
 Groups are the baseline; pretraining, made short (``--epochs``) but for the row that the others start from; fine-tuning
 from it; and the baseline and fine-tuning with fewer labels. Every run has a folder of its own under OUT; a finished one
-is not run again, a stopped one goes on. Prints a JSON line a run, then the tables of docs/recipes.md: means over the
-seeds, and each seed's difference from the recipe. ``--table`` only prints what is there.
+is not run again, a stopped one goes on. Prints a JSON line a run, whose figures docs/recipes.md has seed by seed, then
+tables: means over the seeds, and each seed's difference from the recipe. ``--table`` only prints what is there.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from development import recipe, scores, take_images, trial
+from development import cells, recipe, take_images, trial
 
 RECIPE = "the recipe"
 WHOLE = "pretrain-whole"  # with the recipe's epochs: what fine-tuning starts from
@@ -47,10 +46,6 @@ class Group:
 def more(stage: str, labels: int) -> dict[str, Any]:
     """Epochs with fewer labels as a study has them: by the square root of the share that is left."""
     return {"epochs": round(recipe(stage)["epochs"] * math.sqrt(PER_CLASS / labels))}
-
-
-def few(stage: str, labels: int, rows: dict[str, dict[str, Any]]) -> Group:
-    return Group(stage, rows, labels=labels)
 
 
 ZEROS = {"probe_start": False, "base_lr": 0.2}
@@ -107,9 +102,8 @@ GROUPS = {
         },
     ),
     **{
-        f"fine-tuning-{labels}": few(
+        f"fine-tuning-{labels}": Group(
             "finetune",
-            labels,
             {
                 RECIPE: {},
                 "more epochs": more("finetune", labels),
@@ -118,19 +112,23 @@ GROUPS = {
                 "`base_lr` 0.02, more epochs": {"base_lr": 0.02, **more("finetune", labels)},
                 "backbone × 0.1": {"backbone_lr_scale": 0.1},
             },
+            labels=labels,
         )
         for labels in (10, 30)
     },
-    **{f"linear-probe-{labels}": few("features", labels, {RECIPE: {"maps": False}}) for labels in (10, 30, PER_CLASS)},
     **{
-        f"baseline-{labels}": few(
+        f"linear-probe-{labels}": Group("features", {RECIPE: {"maps": False}}, labels=labels)
+        for labels in (10, 30, PER_CLASS)
+    },
+    **{
+        f"baseline-{labels}": Group(
             "supervised",
-            labels,
             {
                 "more epochs, as in a study": more("supervised", labels),
                 "the recipe's epochs": {},
                 "more epochs, `base_lr` 0.4": {**more("supervised", labels), "base_lr": 0.4},
             },
+            labels=labels,
         )
         for labels in (10, 30)
     },
@@ -192,21 +190,9 @@ def table(out: Path, seeds: list[int], name: str) -> Iterator[str]:
     rows |= {words: run_name(name, words) for words in group.rows}
     first = run_name(name, next(iter(group.rows)))
     for words, run in rows.items():
-        cells = [
-            cell
-            for figure in group.figures
-            for cell in difference(scores(out, seeds, run, figure), scores(out, seeds, first, figure), run == first)
-        ]
-        if cells:
-            yield f"| {words} | {len(scores(out, seeds, run, group.figures[0]))} | {' | '.join(cells)} |"
-
-
-def difference(found: dict[int, float], base: dict[int, float], is_base: bool) -> list[str]:
-    """Mean over seeds in percent, and points from the base's seed by seed; nothing without a run."""
-    if not found:
-        return []
-    gaps = "" if is_base else ", ".join(f"{value - base[seed]:+.1f}" for seed, value in found.items() if seed in base)
-    return [f"{np.mean(list(found.values())):.1f}", gaps.replace("-", "−")]
+        found, *others = (cells(out, seeds, run, first, figure) for figure in group.figures)
+        if found:
+            yield f"| {words} | {' | '.join([*found, *(cell for other in others for cell in other[1:])])} |"
 
 
 if __name__ == "__main__":
