@@ -27,8 +27,8 @@ def _shortcut(block: BasicBlock | Bottleneck, x: Tensor) -> Tensor:
     return batchnorm_relu(norm, x, None)
 
 
-class FusedBasicBlock(BasicBlock):  # type: ignore[misc]
-    """timm's BasicBlock; with attention, dropped paths or anti-aliasing it goes timm's way."""
+class _FusedBlock:
+    """What both kinds of block share; with attention, dropped paths or anti-aliasing a block goes timm's way."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.for_two(x, x)[0]
@@ -36,26 +36,30 @@ class FusedBasicBlock(BasicBlock):  # type: ignore[misc]
     def for_two(self, x: Tensor, again: Tensor) -> tuple[Tensor, Tensor]:
         """The block's output twice, from its input twice, once for the shortcut."""
         if _has_more(self):
-            out: Tensor = super().forward(x)
+            out: Tensor = super().forward(x)  # type: ignore[misc]
             return out, out
+        return batchnorm_relu_for_two(*self._last(x), _shortcut(self, again))
+
+    def _last(self, x: Tensor) -> tuple[nn.Module, Tensor, nn.Module]:
+        """The last BatchNorm, what goes into it, and the activation after the shortcut."""
+        raise NotImplementedError
+
+
+class FusedBasicBlock(_FusedBlock, BasicBlock):  # type: ignore[misc]
+    """timm's BasicBlock."""
+
+    def _last(self, x: Tensor) -> tuple[nn.Module, Tensor, nn.Module]:
         hidden = batchnorm_relu(self.bn1, self.conv1(x), self.act1)
-        return batchnorm_relu_for_two(self.bn2, self.conv2(hidden), self.act2, _shortcut(self, again))
+        return self.bn2, self.conv2(hidden), self.act2
 
 
-class FusedBottleneck(Bottleneck):  # type: ignore[misc]
-    """timm's Bottleneck; with attention, dropped paths or anti-aliasing it goes timm's way."""
+class FusedBottleneck(_FusedBlock, Bottleneck):  # type: ignore[misc]
+    """timm's Bottleneck."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.for_two(x, x)[0]
-
-    def for_two(self, x: Tensor, again: Tensor) -> tuple[Tensor, Tensor]:
-        """The block's output twice, from its input twice, once for the shortcut."""
-        if _has_more(self):
-            out: Tensor = super().forward(x)
-            return out, out
+    def _last(self, x: Tensor) -> tuple[nn.Module, Tensor, nn.Module]:
         hidden = batchnorm_relu(self.bn1, self.conv1(x), self.act1)
         hidden = batchnorm_relu(self.bn2, self.conv2(hidden), self.act2)
-        return batchnorm_relu_for_two(self.bn3, self.conv3(hidden), self.act3, _shortcut(self, again))
+        return self.bn3, self.conv3(hidden), self.act3
 
 
 class FusedResNet(ResNet):  # type: ignore[misc]
