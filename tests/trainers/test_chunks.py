@@ -110,6 +110,7 @@ def test_with_batchnorm_it_is_the_gradient_through_each_chunk_s_statistics() -> 
     # Each chunk moved the running statistics once, as in the reference.
     for (name, a), (_, b) in zip(module.named_buffers(), reference.named_buffers(), strict=True):
         assert torch.allclose(a.double(), b.double()), name
+    assert all(m.track_running_stats for m in module.modules() if isinstance(m, nn.BatchNorm1d))
 
 
 def test_no_pass_leaves_batchnorm_without_its_statistics() -> None:

@@ -24,7 +24,7 @@ def copied_to(device: torch.device, images: ImageSet) -> Tensor:
     whole = torch.empty((len(images), *images.pixels.shape[1:]), dtype=torch.uint8, device=device)
     at_once = max(1, FORGET_BYTES // max(1, whole[:1].numel()))
     for start in range(0, len(images), at_once):
-        part = slice(start, min(start + at_once, len(images)))
+        part = slice(start, start + at_once)
         whole[part] = torch.from_numpy(images.read(part))
         forget_pages(images.pixels)
     return whole
