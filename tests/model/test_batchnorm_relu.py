@@ -255,7 +255,7 @@ def test_where_nothing_can_be_compiled_pytorch_does_it_and_it_is_said(monkeypatc
         raise OSError(28, "No space left on device")
 
     kernel = kernels()
-    monkeypatch.setattr(kernel, "gradient_sums", full)
+    monkeypatch.setattr(kernel, "backward", full)
     with pytest.warns(UserWarning, match="No space left"):
         assert not batchnorm_start.compiled_for.__wrapped__(torch.float32)
 
@@ -337,7 +337,7 @@ def test_what_the_kernels_are_not_made_for_is_left_to_pytorch(monkeypatch: pytes
         raise AssertionError("the kernels were asked")
 
     monkeypatch.setattr(subject._BatchNormReLU, "apply", asked)
-    monkeypatch.setattr(subject, "_normalise", asked)
+    monkeypatch.setattr(kernels(), "evaluated", asked)
     x = maps(4, 16, 3, 3)
     norm, relu = nn.BatchNorm2d(16), nn.ReLU()
     with pytest.raises(AssertionError, match="were asked"):

@@ -4,9 +4,13 @@ Of x, the values before BatchNorm (Ioffe & Szegedy 2015, algorithm 1), a step ne
 one that normalises, adds and cuts off, and backward one for the sums and one for the gradient. PyTorch's operations
 take about twice as many, one at a time.
 
-All arrays are rows×width, contiguous, float32, or uint16 that hold bf16: the last dimension runs over channels, over
-all of them once or several times (``rows_of`` in ``batchnorm_start.py``). Arrays of C numbers are float32. Sums are of
-pieces of the rows, then of the pieces, in float64: their order depends on the shape alone, not on the threads.
+Maps are rows×width, contiguous, float32, or uint16 that hold bf16: the last dimension runs over channels, over all of
+them once or several times (``_shape``). What belongs to channels is float32. Sums are of pieces of the rows, then of
+the pieces, in float64: their order depends on the shape alone, not on the threads.
+
+``forward``, ``evaluated`` and ``backward`` are given addresses: to make arrays of a dozen tensors took longer than the
+work on a small map. ``kind`` says what is at those of maps. All is in one file, since what numba keeps on disk for a
+function is taken as long as that function's own file is the same.
 """
 
 from __future__ import annotations
@@ -17,12 +21,13 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import carray, prange, types
 from numba.extending import intrinsic, overload
 
 _PIECE = 1 << 16  # elements that are added up at a time: enough to be worth a thread's start
 _MOST_PIECES = 128
 _FIRST_ROWS = 16  # of a piece, whose mean its sums are taken from
+_WIDTH = 256  # columns of a row at least, where the shape allows: several pixels of few channels, side by side
 
 # Sums may be taken in any order, and products joined with additions; infinities and NaN stay what they are.
 _FAST = {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "error_model": "numpy"}
@@ -59,6 +64,32 @@ def _bits_of_float(typing: Any, number: Any) -> Any:
     return types.uint32(types.float32), code
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _pointer(typing: Any, address: Any, kind: Any) -> Any:
+    pointer = types.CPointer(kind)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(pointer))
+
+    return pointer(address, kind), code
+
+
+def _array(kind: Any, address: int | None, rows: int, width: int) -> Any:
+    """What lies there, rows×width; None where there is nothing."""
+    raise NotImplementedError
+
+
+@overload(_array)  # type: ignore[untyped-decorator]
+def _array_by_kind(kind: Any, address: Any, rows: Any, width: Any) -> Any:
+    def nothing(kind: Any, address: Any, rows: Any, width: Any) -> Any:
+        return None
+
+    def there(kind: Any, address: Any, rows: Any, width: Any) -> Any:
+        return carray(_pointer(address, kind), (rows, width))
+
+    return nothing if isinstance(address, types.NoneType) else there
+
+
 def _load(array: Any, row: int, column: int) -> Any:
     """One element as float32."""
     raise NotImplementedError
@@ -92,6 +123,20 @@ def _store_by_kind(array: Any, row: Any, column: Any, value: Any) -> Any:
         array[row, column] = kept if value == value else np.uint16(0x7FC0)  # rounding could make NaN infinite
 
     return rounded if array.dtype == types.uint16 else as_it_is
+
+
+@_compiled()
+def _shape(pixels: int, channels: int) -> tuple[int, int]:
+    """Rows and their width, of a map of so many pixels."""
+    together = 1
+    while together * channels < _WIDTH and pixels % (2 * together) == 0:
+        together *= 2
+    return pixels // together, together * channels
+
+
+@_compiled()
+def _channels(address: int, channels: int) -> Any:
+    return _array(np.float32(0), address, 1, channels)[0]
 
 
 @_compiled()
@@ -144,7 +189,7 @@ def _add_up(x: Any, first: int, last: int, origin: Any, sums: Any) -> None:
 
 
 @_compiled(**_PARALLEL)
-def moments(x: Any, mean: Any, variance: Any) -> None:
+def _moments(x: Any, mean: Any, variance: Any) -> None:
     """Mean and variance (of the batch, not the unbiased one) of each channel, to ``mean`` and ``variance``.
 
     Squares are of what lies beyond a mean of some rows nearby, so that a mean far from zero takes no digits from them;
@@ -180,7 +225,7 @@ def moments(x: Any, mean: Any, variance: Any) -> None:
 
 
 @_compiled()
-def _normalise(x: Any, addend: Any, first: int, last: int, line: Any, floor: float, y: Any) -> None:
+def _normalise_piece(x: Any, addend: Any, first: int, last: int, line: Any, floor: float, y: Any) -> None:
     scale, shift = line[0], line[1]
     for r in range(first, last):
         for j in range(len(scale)):
@@ -191,13 +236,13 @@ def _normalise(x: Any, addend: Any, first: int, last: int, line: Any, floor: flo
 
 
 @_compiled(**_PARALLEL)
-def normalise(x: Any, addend: Any, weight: Any, bias: Any, mean: Any, inverse: Any, floor: float, y: Any) -> None:
+def _normalise(x: Any, addend: Any, weight: Any, bias: Any, mean: Any, inverse: Any, floor: float, y: Any) -> None:
     """y = max(floor, weight·(x − mean)·inverse + bias + addend); ``addend`` rows×width or None."""
     rows, width = x.shape
     pieces = _pieces(rows, width)
     line = _line(weight, bias, mean, inverse, width)
     for p in prange(pieces):
-        _normalise(x, addend, rows * p // pieces, rows * (p + 1) // pieces, line, floor, y)
+        _normalise_piece(x, addend, rows * p // pieces, rows * (p + 1) // pieces, line, floor, y)
 
 
 @_compiled()
@@ -224,7 +269,7 @@ def _add_up_gradients(
 
 
 @_compiled(**_PARALLEL)
-def gradient_sums(
+def _gradient_sums(
     x: Any, upstream: Any, second: Any, y: Any, weight: Any, bias: Any, mean: Any, inverse: Any, floor: float,
     passed: Any, for_weight: Any, for_bias: Any,
 ) -> None:  # fmt: skip
@@ -266,11 +311,11 @@ def _send_back(
 
 
 @_compiled(**_PARALLEL)
-def input_gradient(
+def _input_gradient(
     x: Any, upstream: Any, second: Any, weight: Any, bias: Any, mean: Any, inverse: Any, floor: float,
     for_weight: Any, for_bias: Any, for_x: Any,
 ) -> None:  # fmt: skip
-    """Gradient of x, through the moments too, from the sums of ``gradient_sums``."""
+    """Gradient of x, through the moments too, from the sums of ``_gradient_sums``."""
     rows, width = x.shape
     pieces = _pieces(rows, width)
     line = _line(weight, bias, mean, inverse, width)
@@ -283,3 +328,83 @@ def input_gradient(
     for p in prange(pieces):
         first, last = rows * p // pieces, rows * (p + 1) // pieces
         _send_back(x, upstream, second, first, last, line, slope, constant, floor, for_x)
+
+
+@_compiled()
+def forward(
+    kind: Any, x: int, addend: int | None, y: int, pixels: int, channels: int, weight: int, bias: int, floor: float,
+    eps: float, saved: int, share: float, running_mean: int, running_variance: int, batches: int,
+) -> None:  # fmt: skip
+    """y = max(floor, batchnorm(x) + addend) by the batch's moments, which the running ones follow.
+
+    Args:
+        kind: a number of the kind that maps are made of.
+        x, addend, y: N×H×W×C; ``addend`` may be None.
+        pixels: N·H·W.
+        channels: C.
+        weight, bias: C each.
+        floor: 0 for ReLU, or −inf.
+        eps: added to the variance.
+        saved: 2×C, for the mean and the inverse of the standard deviation.
+        share: of the new moments in the running ones; below 0 these stay.
+        running_mean, running_variance: C each, float32; the variance is the unbiased one.
+        batches: one int64, how many batches the running moments have seen.
+    """
+    rows, width = _shape(pixels, channels)
+    maps = _array(kind, x, rows, width)
+    weights, biases = _channels(weight, channels), _channels(bias, channels)
+    kept, variance = _array(np.float32(0), saved, 2, channels), np.empty(channels, np.float32)
+    mean, inverse = kept[0], kept[1]
+    _moments(maps, mean, variance)
+    for c in range(channels):
+        inverse[c] = np.float32(1) / np.sqrt(variance[c] + np.float32(eps))
+    if share >= 0:
+        part, unbiased = np.float32(share), np.float32(pixels / (pixels - 1))
+        means, variances = _channels(running_mean, channels), _channels(running_variance, channels)
+        for c in range(channels):
+            means[c] += part * (mean[c] - means[c])
+            variances[c] += part * (unbiased * variance[c] - variances[c])
+        _array(np.int64(0), batches, 1, 1)[0, 0] += 1
+    _normalise(
+        maps, _array(kind, addend, rows, width), weights, biases, mean, inverse, floor, _array(kind, y, rows, width)
+    )
+
+
+@_compiled()
+def evaluated(
+    kind: Any, x: int, addend: int | None, y: int, pixels: int, channels: int, weight: int, bias: int, floor: float,
+    eps: float, running_mean: int, running_variance: int,
+) -> None:  # fmt: skip
+    """``forward`` by the running moments."""
+    rows, width = _shape(pixels, channels)
+    variance, inverse = _channels(running_variance, channels), np.empty(channels, np.float32)
+    for c in range(channels):
+        inverse[c] = np.float32(1) / np.sqrt(variance[c] + np.float32(eps))
+    weights, biases, mean = _channels(weight, channels), _channels(bias, channels), _channels(running_mean, channels)
+    others, out = _array(kind, addend, rows, width), _array(kind, y, rows, width)
+    _normalise(_array(kind, x, rows, width), others, weights, biases, mean, inverse, floor, out)
+
+
+@_compiled()
+def backward(
+    kind: Any, x: int, upstream: int, second: int | None, y: int | None, passed: int | None, pixels: int,
+    channels: int, weight: int, bias: int, floor: float, saved: int, for_weight: int, for_bias: int, for_x: int,
+) -> None:  # fmt: skip
+    """Gradients of x, weight and bias, and of an addend to ``passed``, where the output's is upstream + second.
+
+    Args as of ``forward``; where it had an addend ``y`` is its output, else ``y`` and ``passed`` are None.
+    """
+    rows, width = _shape(pixels, channels)
+    maps, up, out = _array(kind, x, rows, width), _array(kind, upstream, rows, width), _array(kind, for_x, rows, width)
+    more, through = _array(kind, second, rows, width), _array(kind, passed, rows, width)
+    weights, biases = _channels(weight, channels), _channels(bias, channels)
+    kept = _array(np.float32(0), saved, 2, channels)
+    mean, inverse = kept[0], kept[1]
+    sums = _channels(for_weight, channels), _channels(for_bias, channels)
+    _gradient_sums(
+        maps, up, more, _array(kind, y, rows, width), weights, biases, mean, inverse, floor, through, sums[0], sums[1]
+    )
+    if passed is None:
+        _input_gradient(maps, up, more, weights, biases, mean, inverse, floor, sums[0], sums[1], out)
+    else:  # there lies the sum of both, and ReLU has been through
+        _input_gradient(maps, through, None, weights, biases, mean, inverse, np.float32(-np.inf), sums[0], sums[1], out)

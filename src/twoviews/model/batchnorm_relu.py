@@ -8,7 +8,6 @@ operations do it. ``benchmarks/batchnorm_relu.py`` measures both ways.
 from __future__ import annotations
 
 import math
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,67 +16,74 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
-from twoviews.model.batchnorm_start import compiled_for, kernels, rows_of, set_threads, was_forked
+from twoviews.model.batchnorm_start import KINDS, compiled_for, kernels, set_threads, was_forked
 
-_DTYPES = (torch.float32, torch.bfloat16)
+_RELU, _NO_FLOOR = np.float32(0), np.float32(-math.inf)
 
 
 class _BatchNormReLU(torch.autograd.Function):
-    """y = relu(batchnorm(x) + addend) by the batch's own moments.
+    """y = relu(batchnorm(x) + addend) by the batch's own moments; with ``twice`` y and y once more in the same memory.
 
-    It gives y, y once more in the same memory, so that both gradients of what is used twice come here, and the moments:
-    mean and variance, C each.
+    So both gradients of what is used twice come here. On small maps Python takes as long as the kernels do: each has
+    one call for all that it does, and is given addresses.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, addend: Tensor | None, weight: Tensor, bias: Tensor, eps: float, floor: np.float32
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        ctx: Any, x: Tensor, addend: Tensor | None, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d,
+        floor: np.float32, twice: bool,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         kernel = kernels()
         assert kernel is not None
         set_threads()
-        mean, variance, y = torch.empty_like(weight), torch.empty_like(weight), torch.empty_like(x)
-        rows = rows_of(x)
-        kernel.moments(rows, mean.numpy(), variance.numpy())
-        inverse = torch.rsqrt(variance + eps)
-        _normalise(kernel, rows, addend, (weight, bias, mean, inverse), floor, y)
-        ctx.save_for_backward(x, None if addend is None else y, weight, bias, mean, inverse)
+        channels = x.shape[1]
+        pixels = x.numel() // channels
+        y, moments = torch.empty_like(x), weight.new_empty(2, channels)
+        kernel.forward(
+            KINDS[x.dtype], x.data_ptr(), None if addend is None else addend.data_ptr(), y.data_ptr(), pixels, channels,
+            weight.data_ptr(), bias.data_ptr(), floor, norm.eps, moments.data_ptr(), *_running(norm),
+        )  # fmt: skip
+        ctx.save_for_backward(x, None if addend is None else y, weight, bias, moments)
         ctx.floor = floor
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(mean, variance)
-        return y, y.view_as(y), mean, variance
+        return (y, y.view_as(y)) if twice else (y,)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        given = [each.contiguous(memory_format=torch.channels_last) for each in gradients if each is not None]
+        if not given:
+            return (None,) * 7
         # Hooks on saved tensors may have laid them out otherwise.
-        x, y, *channels = ctx.saved_tensors
+        x, y, weight, bias, moments = ctx.saved_tensors
         x = x.contiguous(memory_format=torch.channels_last)
         y = None if y is None else y.contiguous(memory_format=torch.channels_last)
         kernel = kernels()
         assert kernel is not None
         set_threads()
-        given = [each.contiguous(memory_format=torch.channels_last) for each in gradients[:2] if each is not None]
-        if not given:
-            return (None,) * 6
-        upstream, second = rows_of(given[0]), rows_of(given[1]) if len(given) > 1 else None
-        per_channel, floor = [channel.detach().numpy() for channel in channels], ctx.floor
-        for_weight, for_bias, for_x = torch.empty_like(channels[0]), torch.empty_like(channels[0]), torch.empty_like(x)
+        channels = len(weight)
+        for_x, for_weight, for_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
         passed = None if y is None else torch.empty_like(x)
-        rows, out, let_through = rows_of(x), *(None if t is None else rows_of(t) for t in (y, passed))
-        sums = for_weight.numpy(), for_bias.numpy()
-        kernel.gradient_sums(rows, upstream, second, out, *per_channel, floor, let_through, *sums)
-        if let_through is not None:  # the sum of both, and ReLU has been through
-            upstream, second, floor = let_through, None, np.float32(-math.inf)
-        kernel.input_gradient(rows, upstream, second, *per_channel, floor, *sums, rows_of(for_x))
-        return for_x, passed, for_weight, for_bias, None, None
+        kernel.backward(
+            KINDS[x.dtype], x.data_ptr(), given[0].data_ptr(), given[1].data_ptr() if len(given) > 1 else None,
+            None if y is None else y.data_ptr(), None if passed is None else passed.data_ptr(),
+            x.numel() // channels, channels, weight.data_ptr(), bias.data_ptr(), ctx.floor, moments.data_ptr(),
+            for_weight.data_ptr(), for_bias.data_ptr(), for_x.data_ptr(),
+        )  # fmt: skip
+        return for_x, passed, for_weight, for_bias, None, None, None
 
 
-def _normalise(
-    kernel: ModuleType, rows: Any, addend: Tensor | None, channels: tuple[Tensor, ...], floor: np.float32, y: Tensor
-) -> None:
-    per_channel = [channel.detach().numpy() for channel in channels]
-    kernel.normalise(rows, None if addend is None else rows_of(addend), *per_channel, floor, rows_of(y))
+def _running(norm: nn.BatchNorm2d) -> tuple[float, int, int, int]:
+    """The new moments' share in the running ones, below 0 where these stay, and where these and their number lie.
+
+    As ``nn.BatchNorm2d`` has it: by ``momentum``, or of all batches alike where it is None.
+    """
+    mean, variance, count = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    if not (norm.training and norm.track_running_stats) or mean is None or variance is None:
+        return -1.0, 0, 0, 0
+    assert count is not None
+    share = 1 / (float(count) + 1) if norm.momentum is None else float(norm.momentum)
+    return share, mean.data_ptr(), variance.data_ptr(), count.data_ptr()
 
 
 def batchnorm_relu(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None = None) -> Tensor:
@@ -89,7 +95,7 @@ def batchnorm_relu(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: T
         relu: what follows, or None.
         addend: N×C×H×W or None.
     """
-    return batchnorm_relu_for_two(norm, x, relu, addend)[0]
+    return _batchnorm_relu(norm, x, relu, addend, False)[0]
 
 
 def batchnorm_relu_for_two(
@@ -99,36 +105,44 @@ def batchnorm_relu_for_two(
 
     Their gradients then need no operation that adds them. A hook on either tensor sees that one's gradient alone.
     """
+    outputs = _batchnorm_relu(norm, x, relu, addend, True)
+    return outputs[0], outputs[-1]
+
+
+def _batchnorm_relu(
+    norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None, twice: bool
+) -> tuple[Tensor, ...]:
     if not _takes_kernels(norm, x, relu, addend):
         out: Tensor = norm(x)
         if addend is not None:
             out += addend
-        out = out if relu is None else relu(out)
-        return out, out
+        return (out if relu is None else relu(out),)
     assert isinstance(norm, nn.BatchNorm2d)
-    floor = np.float32(-math.inf if relu is None else 0)
+    floor = _NO_FLOOR if relu is None else _RELU
     x = x.contiguous(memory_format=torch.channels_last)
     if addend is not None:
         addend = addend.contiguous(memory_format=torch.channels_last)
     if _by_batch(norm):
-        y, again, mean, variance = _BatchNormReLU.apply(x, addend, norm.weight, norm.bias, norm.eps, floor)
-        _update_statistics(norm, mean, variance, x.numel() // x.shape[1])
-        return y, again
+        outputs: tuple[Tensor, ...] = _BatchNormReLU.apply(x, addend, norm.weight, norm.bias, norm, floor, twice)
+        return outputs
     assert norm.running_mean is not None
     assert norm.running_var is not None
     kernel = kernels()
     assert kernel is not None
     set_threads()
-    y = torch.empty_like(x)
-    inverse = torch.rsqrt(norm.running_var + norm.eps)
-    _normalise(kernel, rows_of(x), addend, (norm.weight, norm.bias, norm.running_mean, inverse), floor, y)
-    return y, y
+    y, channels = torch.empty_like(x), x.shape[1]
+    kernel.evaluated(
+        KINDS[x.dtype], x.data_ptr(), None if addend is None else addend.data_ptr(), y.data_ptr(),
+        x.numel() // channels, channels, norm.weight.data_ptr(), norm.bias.data_ptr(), floor, norm.eps,
+        norm.running_mean.data_ptr(), norm.running_var.data_ptr(),
+    )  # fmt: skip
+    return (y,)
 
 
 def _takes_kernels(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None) -> bool:
     if type(norm) is not nn.BatchNorm2d or not (relu is None or type(relu) is nn.ReLU):
         return False
-    if x.device.type != "cpu" or x.dim() != 4 or x.dtype not in _DTYPES or x.shape[1] != norm.num_features:
+    if x.device.type != "cpu" or x.dim() != 4 or x.dtype not in KINDS or x.shape[1] != norm.num_features:
         return False
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return False
@@ -144,7 +158,7 @@ def _takes_kernels(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: T
     if not by_batch and torch.is_grad_enabled():
         return False  # a frozen layer that gradients may pass
     kept = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    is_float32 = all(t is None or t.dtype == torch.float32 for t in kept)
+    is_float32 = all(t is None or (t.dtype == torch.float32 and t.is_contiguous()) for t in kept)
     return is_float32 and x.numel() > 0 and not was_forked() and compiled_for(x.dtype)
 
 
@@ -160,18 +174,7 @@ def is_altered(module: nn.Module | None) -> bool:
     """
     if module is None:
         return False
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    has_hooks = any(getattr(module, kind) for kind in kinds) or _has_any_global_hook()
-    return has_hooks or "forward" in vars(module) or module._compiled_call_impl is not None
-
-
-def _update_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """As ``nn.BatchNorm2d``: the unbiased variance, by ``momentum``, or of all batches alike where it is None."""
-    if not (norm.training and norm.track_running_stats) or norm.running_mean is None or norm.running_var is None:
-        return
-    with torch.no_grad():
-        assert norm.num_batches_tracked is not None
-        norm.num_batches_tracked += 1
-        share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-        norm.running_mean.lerp_(mean, share)
-        norm.running_var.lerp_(variance * (count / (count - 1)), share)
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    if hooks or "forward" in vars(module) or module._compiled_call_impl is not None:
+        return True
+    return bool(_has_any_global_hook())

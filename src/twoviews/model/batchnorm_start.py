@@ -6,16 +6,16 @@ They need numba, and its loops to run on the threads that PyTorch's run on.
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from functools import cache
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-_WIDTH = 256  # columns of a row at least, where the shape allows: several pixels of few channels, side by side
+# What the kernels are told of a map's numbers: they read bf16 as its bits.
+KINDS = {torch.float32: np.float32(0), torch.bfloat16: np.uint16(0)}
 
 
 @cache
@@ -72,16 +72,16 @@ def compiled_for(dtype: torch.dtype) -> bool:
     kernel = kernels()
     if kernel is None:
         return False
-    rows, channel = rows_of(torch.zeros(2, 2, 1, 1, dtype=dtype)), torch.ones(2).numpy()
-    per_channel, sums, floor = [channel] * 4, (channel.copy(), channel.copy()), np.float32(0)
+    maps, channels = torch.zeros(8, dtype=dtype), torch.ones(12)
+    kind, x, c = KINDS[dtype], maps.data_ptr(), channels.data_ptr()
+    shape, floor = (4, 2), np.float32(0)
     try:
         set_threads()
-        kernel.moments(rows, *sums)
-        for other in (None, rows):
-            kernel.normalise(rows, other, *per_channel, floor, rows)
-            for second in (None, rows):
-                kernel.gradient_sums(rows, rows, second, other, *per_channel, floor, other, *sums)
-            kernel.input_gradient(rows, rows, other, *per_channel, floor, *sums, rows)
+        for other in (None, x):
+            kernel.forward(kind, x, other, x, *shape, c, c, floor, 0.1, c + 16, -1.0, 0, 0, 0)
+            kernel.evaluated(kind, x, other, x, *shape, c, c, floor, 0.1, c, c)
+            for second in (None, x):
+                kernel.backward(kind, x, x, second, other, other, *shape, c, c, floor, c + 16, c + 32, c + 40, x)
     except Exception as error:
         _say_why(error)
         return False
@@ -100,17 +100,14 @@ def _torch_has_the_openmp_that_numba_loads() -> bool:
         return False
 
 
-def rows_of(x: Tensor) -> Any:
-    """N×C×H×W, channels last → the same memory as rows×width, width k·C; bf16 as uint16. It never copies."""
-    n, channels, height, width = x.shape
-    pixels, together = n * height * width, 1
-    while together * channels < _WIDTH and pixels % (2 * together) == 0:
-        together *= 2
-    rows = x.detach().permute(0, 2, 3, 1).view(pixels // together, together * channels)
-    return (rows.view(torch.uint16) if x.dtype == torch.bfloat16 else rows).numpy()
+_threads = threading.local()
 
 
 def set_threads() -> None:
-    import numba
+    """Let the kernels run on as many threads as PyTorch's operations do, where they are called from here."""
+    count = torch.get_num_threads()
+    if getattr(_threads, "count", None) != count:
+        import numba
 
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+        _threads.count = count

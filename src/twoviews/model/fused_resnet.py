@@ -91,7 +91,12 @@ def _through(stage: nn.Module, x: Tensor, again: Tensor) -> tuple[Tensor, Tensor
 
 
 def _is_as_made(block: nn.Module) -> TypeGuard[FusedBasicBlock | FusedBottleneck]:
-    return type(block) in (FusedBasicBlock, FusedBottleneck) and not any(map(is_altered, block.modules()))
+    return type(block) in (FusedBasicBlock, FusedBottleneck) and not _holds_altered(block)
+
+
+def _holds_altered(module: nn.Module) -> bool:
+    """Whether it or anything in it is. Asked at every step, and so without ``modules()``, which takes its time."""
+    return is_altered(module) or any(_holds_altered(child) for child in module._modules.values() if child is not None)
 
 
 def _has_more(block: BasicBlock | Bottleneck) -> bool:
