@@ -11,7 +11,7 @@ import torch
 from twoviews.errors import SettingsError
 from twoviews.settings import RunSettings
 from twoviews.trainers import determinism
-from twoviews.trainers.determinism import CUBLAS, choose_algorithms, naming_operations, repeats_bits
+from twoviews.trainers.determinism import CUBLAS, choose_algorithms, naming_operations, repeats_bits, seed_generators
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.settings_file import FREE, differences
 
@@ -147,3 +147,13 @@ def test_nothing_is_remembered_once_it_is_undone() -> None:
     assert determinism._before is not None
     choose_algorithms(False, "cpu")
     assert determinism._before is None
+
+
+def test_generators_are_seeded_as_pytorch_seeds_them() -> None:
+    for seed in (0, 3 * 1_000_003 + 5, 2**63 + 1):
+        torch.manual_seed(seed)
+        expected = torch.rand(8)
+        torch.manual_seed(7)
+        seed_generators(seed, torch.device("cpu"))
+        assert torch.equal(torch.rand(8), expected)
+        assert torch.initial_seed() == seed

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from twoviews.trainers.determinism import seed_generators
 from twoviews.trainers.steps import Batch, Scalars, SimCLRStep
 
 
@@ -66,7 +67,7 @@ class ChunkedStep:
 
     def _project(self, module: nn.Module, part: Batch, seed: int, chunk: int) -> Tensor:
         """Both times a chunk is run it draws the same random numbers (dropout and the like)."""
-        torch.manual_seed(seed ^ (chunk + 1) << 40)
+        seed_generators(seed ^ (chunk + 1) << 40, self.whole.engine.device)
         return self.whole.project(module, part).float()
 
 

@@ -6,12 +6,12 @@ import copy
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.cuda_graph import WARM_UP, Recording, record
+from twoviews.trainers.determinism import seed_generators
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.optimizer import parameters_of
 from twoviews.trainers.progress import say
@@ -66,7 +66,7 @@ class Stepper:
         A ``watch`` notes loss and gradient. A CPU has them at hand before the update, and where they are not finite
         there is none. A GPU is not waited for: who looks at the watch later has to stop.
         """
-        torch.manual_seed(self._seed * 1_000_003 + step)  # dropout and the like
+        seed_generators(self._seed * 1_000_003 + step, self._engine.device)  # dropout and the like
         engine, largest = self._engine, self._settings.clip_grad_norm
         wants_norm = largest is not None or (watch is not None and not engine.scales_loss)
         scalars, norm = self._gradients(batch, wants_norm)
