@@ -4,9 +4,10 @@
     python benchmarks/recipe_changes.py dev.npz OUT --threads 1 --seeds 0 1 [--only GROUP]
 
 Groups are the baseline; pretraining, made short (``--epochs``) but for the row that the others start from; fine-tuning
-from it; and the baseline and fine-tuning with fewer labels. Every run has a folder of its own under OUT; a finished one
-is not run again, a stopped one goes on. Prints a JSON line a run, whose figures docs/recipes.md has seed by seed, then
-tables: means over the seeds, and each seed's difference from the recipe. ``--table`` only prints what is there.
+from it, and the SGD probe; and the baseline and fine-tuning with fewer labels. Every run has a folder of its own under
+OUT; a finished one is not run again, a stopped one goes on. Prints a JSON line a run, whose figures docs/recipes.md has
+seed by seed, then tables: means over the seeds, and each seed's difference from the recipe. ``--table`` prints these
+alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from development import cells, recipe, take_images, trial
+
+from twoviews.stages.comparison import SGD_PROBE
 
 RECIPE = "the recipe"
 WHOLE = "pretrain-whole"  # with the recipe's epochs: what fine-tuning starts from
@@ -99,6 +102,13 @@ GROUPS = {
             "24 px views": {"view_size": 24},
             "30 epochs": {"epochs": 30},
             "100 epochs": {"epochs": 100},
+        },
+    ),
+    "sgd-probe": Group(
+        "finetune",
+        {
+            RECIPE: SGD_PROBE,
+            **{f"`base_lr` {rate}": {**SGD_PROBE, "base_lr": rate} for rate in (0.1, 0.3, 3.0, 10.0)},
         },
     ),
     **{

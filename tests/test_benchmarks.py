@@ -137,3 +137,12 @@ def test_a_table_s_differences_are_from_the_first_row_seed_by_seed(script: Scrip
             (folder / "score.json").write_text(json.dumps({"top1": top1}))
     lines = list(module.table(tmp_path, [0, 1, 2], "baseline"))[2:]
     assert lines == ["| the recipe | 2 | 55.0 |  |", "| 60 epochs | 2 | 54.5 | +2.0, −3.0 |"]
+
+
+def test_a_forecast_is_held_beside_the_longer_run(script: Script) -> None:
+    module = script("forecasts")
+    shorter = {"epochs": 12, "knn": 40.0, "expected_gain": 3.0, "ci95": [1.0, 6.0]}
+    found = [module.compared(shorter, {"epochs": 24, "knn": knn}) for knn in (45.0, 47.0, 40.5)]
+    assert [row["brought"] for row in found] == [5.0, 7.0, 0.5]
+    assert [row["held"] for row in found] == [True, False, False]
+    assert list(module.table(found))[2:] == ["| 12 | +3.0, +3.0, +3.0 | +5.0, +7.0, +0.5 | 1 of 3 | 5.0 |"]

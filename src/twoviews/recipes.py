@@ -76,15 +76,15 @@ RECIPES: dict[str, Recipe] = {
     ),
     # A start from the sample's recipe: as many images a second, 4.5 times as many unlabeled ones, 5 times the labels.
     "cifar10_as_stl10": Recipe(
-        command="twoviews study cifar10_as_stl10",
-        machine="2 cores of an AMD EPYC with AVX2, shared with other work and so untimed",
-        minutes=None,
-        expected="pretrained for 10 epochs, with 1,000 labels: baseline 58.1 %, fine-tuned 60.1 %; 5,000: 72.8, 72.3 %",
+        command="twoviews study cifar10_as_stl10 --labels-per-class 100 --jobs 2",
+        machine="2 cores of an Intel Xeon with AMX",
+        minutes=23.3,
+        expected="with 1,000 labels: baseline 57.5 %, fine-tuned 61.9 %; with 5,000: 72.7, 74.0 % (one seed)",
         settings={
             "image_size": 32,
             "backbone": "resnet18_w16",
             "supervised": {**_SAMPLE_LABELLED, "base_lr": 1.2},
-            "pretrain": {**_SAMPLE_PRETRAIN, "epochs": 20, "warmup_epochs": 1},
+            "pretrain": {**_SAMPLE_PRETRAIN, "epochs": 30, "warmup_epochs": 1},
             "finetune": _SAMPLE_FINETUNE,
         },
     ),

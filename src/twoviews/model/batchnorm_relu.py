@@ -41,7 +41,7 @@ class _BatchNormReLU(torch.autograd.Function):
         y, moments = torch.empty_like(x), weight.new_empty(2, channels)
         kernel.forward(
             KINDS[x.dtype], x.data_ptr(), None if addend is None else addend.data_ptr(), y.data_ptr(), pixels, channels,
-            weight.data_ptr(), bias.data_ptr(), floor, norm.eps, moments.data_ptr(), *_running(norm),
+            weight.data_ptr(), bias.data_ptr(), floor, float(norm.eps), moments.data_ptr(), *_running(norm),
         )  # fmt: skip
         ctx.save_for_backward(x, None if addend is None else y, weight, bias, moments)
         ctx.floor = floor
@@ -133,7 +133,7 @@ def _batchnorm_relu(
     y, channels = torch.empty_like(x), x.shape[1]
     kernel.evaluated(
         KINDS[x.dtype], x.data_ptr(), None if addend is None else addend.data_ptr(), y.data_ptr(),
-        x.numel() // channels, channels, norm.weight.data_ptr(), norm.bias.data_ptr(), floor, norm.eps,
+        x.numel() // channels, channels, norm.weight.data_ptr(), norm.bias.data_ptr(), floor, float(norm.eps),
         norm.running_mean.data_ptr(), norm.running_var.data_ptr(),
     )  # fmt: skip
     return (y,)
@@ -158,8 +158,8 @@ def _takes_kernels(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: T
     if not by_batch and torch.is_grad_enabled():
         return False  # a frozen layer that gradients may pass
     kept = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    is_float32 = all(t is None or (t.dtype == torch.float32 and t.is_contiguous()) for t in kept)
-    return is_float32 and x.numel() > 0 and not was_forked() and compiled_for(x.dtype)
+    is_known = all(t is None or (t.is_cpu and t.dtype == torch.float32 and t.is_contiguous()) for t in kept)
+    return is_known and x.numel() > 0 and not was_forked() and compiled_for(x.dtype)
 
 
 def _by_batch(norm: nn.BatchNorm2d) -> bool:
