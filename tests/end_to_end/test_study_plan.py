@@ -42,7 +42,10 @@ def planned(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
         quarter = replace(whole, folder=tmp_path / "labels", labels={"label_fraction": 0.25}, share=0.25)
         run = RunFolder(tmp_path)
         found = study_plan.fitted(settings, Layout([whole], [[quarter]], []), run)
-        hours, minutes, seconds = re.search(r"about (?:(\d+):)?(\d+):(\d\d) for", capsys.readouterr().out).groups()  # type: ignore[union-attr]
+        said = capsys.readouterr().out
+        hours, minutes, seconds = re.search(r"about (?:(\d+):)?(\d+):(\d\d) for", said).groups()  # type: ignore[union-attr]
+        has_room = settings.jobs == 1 and settings.threads in (None, 1, 2)  # of 4 processors
+        assert ("with --jobs 2" in said) == has_room
         return found, int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
 
     return plan
@@ -61,6 +64,7 @@ def planned(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
         ({"jobs": 4}, 400 + 4 * 8),  # as long as the longest of them
         ({"jobs": 4, "threads": 2}, 400 + 1.5 * 4 * (8 + 8) / 2),  # more threads than processors, which 2 parts fill
         ({"jobs": 4, "threads": 9}, 400 + 1.5 * 4 * (8 + 8)),
+        ({"threads": 3}, 400 + 1.5 * 4 * (8 + 8)),
     ],
 )
 def test_every_training_is_in_the_estimate_at_its_own_speed(

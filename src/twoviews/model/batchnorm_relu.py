@@ -82,6 +82,7 @@ def _running(norm: nn.BatchNorm2d) -> tuple[float, int, int, int]:
     if not (norm.training and norm.track_running_stats) or mean is None or variance is None:
         return -1.0, 0, 0, 0
     assert count is not None
+    assert count.dtype == torch.int64
     share = 1 / (float(count) + 1) if norm.momentum is None else float(norm.momentum)
     return share, mean.data_ptr(), variance.data_ptr(), count.data_ptr()
 

@@ -34,6 +34,12 @@ def at_full_speed(settings: StudyCommand, engine: Engine) -> int:
     return max(1, min(settings.jobs, there))
 
 
+def two_at_once_pay(settings: StudyCommand, engine: Engine) -> bool:
+    """Whether a study that does one part after another has processors or GPUs for two."""
+    alone = settings.jobs == 1 and engine.world_size == 1
+    return alone and at_full_speed(settings.model_copy(update={"jobs": 2}), engine) > 1
+
+
 def share_of(settings: StudyCommand, engine: Engine) -> dict[str, Any]:
     """The settings of a process that are its own."""
     share: dict[str, Any] = {"threads": threads_of_part(settings, engine)}

@@ -10,7 +10,7 @@ from twoviews.model.resnet50 import Classifier, freeze
 from twoviews.settings import ClassifierSettings, FinetuneSettings, StudyCommand
 from twoviews.stages.backbones import new_backbone
 from twoviews.stages.comparison import sgd_probe
-from twoviews.stages.job_shares import at_full_speed, threads_of_part
+from twoviews.stages.job_shares import at_full_speed, threads_of_part, two_at_once_pay
 from twoviews.stages.plan import PLAN_ADVICE, with_epochs
 from twoviews.stages.setup import Shared
 from twoviews.stages.study_layout import Layout
@@ -72,6 +72,8 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
         f"study: about {duration(total)} for the training alone{limit}: {times}{epochs['supervised']} epochs of "
         f"the baseline, {epochs['pretrain']} of SimCLR, {epochs['finetune']} of fine-tuning"
     )
+    if len(plan.all) > 1 and two_at_once_pay(settings, shared.engine):
+        say("study: with --jobs 2 two of these trainings run at once, which takes less time (docs/runs.md)")
     if settings.minutes is not None and shared.engine.is_first:
         write_json(path, {"epochs": epochs, "estimated_seconds": total / (1 - RESERVE)})
     return _apply(settings, epochs)
