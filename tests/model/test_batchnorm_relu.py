@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -275,6 +276,49 @@ def test_bits_depend_neither_on_the_threads_nor_on_the_run(dtype: torch.dtype) -
         torch.set_num_threads(threads)
     for again in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(again, found[0], strict=True))
+
+
+@needs_kernels
+def test_the_compiler_may_change_no_sum() -> None:
+    """fastmath let it: then a process that compiled the kernels and one that found them on disk had other last bits."""
+    kernel = kernels()
+    found = [f for f in vars(kernel).values() if hasattr(f, "targetoptions")]
+    assert len(found) > 10
+    assert not any(f.targetoptions.get("fastmath") for f in found)
+
+
+# Output and gradients of a few layers, as hexadecimal digits.
+SOME_BITS = """
+import hashlib, torch
+from torch import nn
+from twoviews.model.batchnorm_relu import batchnorm_relu_for_two
+from twoviews.model.batchnorm_start import compiled_for
+torch.set_num_threads(1)
+torch.manual_seed(0)
+found = hashlib.sha256()
+for channels, size in ((16, 24), (64, 6), (3, 5)):
+    for addend in (None, torch.randn(32, channels, size, size).requires_grad_()):
+        norm, x = nn.BatchNorm2d(channels), torch.randn(32, channels, size, size).requires_grad_()
+        outputs = batchnorm_relu_for_two(norm, x, nn.ReLU(), addend)
+        torch.autograd.backward(outputs, [torch.randn(x.shape), torch.randn(x.shape)])
+        assert compiled_for(x.dtype)
+        for tensor in (outputs[0], x.grad, norm.weight.grad, norm.running_var):
+            found.update(tensor.detach().contiguous().numpy().tobytes())
+print(found.hexdigest())
+"""
+
+
+@needs_kernels
+@pytest.mark.slow
+def test_bits_are_those_of_kernels_that_lay_on_disk(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    compiled, found = (
+        subprocess.run([sys.executable, "-c", SOME_BITS], env=environment, check=True, capture_output=True).stdout
+        for _ in range(2)
+    )
+    assert list(tmp_path.rglob("*.nbc"))
+    assert len(compiled) > 60
+    assert compiled == found
 
 
 @needs_kernels

@@ -29,8 +29,9 @@ _MOST_PIECES = 128
 _FIRST_ROWS = 16  # of a piece, whose mean its sums are taken from
 _WIDTH = 256  # columns of a row at least, where the shape allows: several pixels of few channels, side by side
 
-# Sums may be taken in any order, and products joined with additions; infinities and NaN stay what they are.
-_FAST = {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "error_model": "numpy"}
+# No fastmath: what it allows the compiler makes use of in one way when it compiles a function and in another when the
+# function comes from numba's cache as a part of its caller, and a resumed run would end with other last bits.
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
 # Of what numba can make parallel, the loops that say so: to look for more costs seconds and finds none here.
 _OTHERS = ("comprehension", "fusion", "inplace_binop", "numpy", "reduction", "setitem", "stencil")
 _PARALLEL = {"parallel": {"prange": True, **dict.fromkeys(_OTHERS, False)}}
@@ -41,9 +42,9 @@ def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
-            return numba.njit(cache=True, **_FAST, **options)(function)
+            return numba.njit(cache=True, **_OPTIONS, **options)(function)
         except RuntimeError:  # neither the package's folder nor the user's cache can be written
-            return numba.njit(**_FAST, **options)(function)
+            return numba.njit(**_OPTIONS, **options)(function)
 
     return decorate
 
@@ -72,22 +73,6 @@ def _pointer(typing: Any, address: Any, kind: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(pointer))
 
     return pointer(address, kind), code
-
-
-def _array(kind: Any, address: int | None, rows: int, width: int) -> Any:
-    """What lies there, rows×width; None where there is nothing."""
-    raise NotImplementedError
-
-
-@overload(_array)  # type: ignore[untyped-decorator]
-def _array_by_kind(kind: Any, address: Any, rows: Any, width: Any) -> Any:
-    def nothing(kind: Any, address: Any, rows: Any, width: Any) -> Any:
-        return None
-
-    def there(kind: Any, address: Any, rows: Any, width: Any) -> Any:
-        return carray(_pointer(address, kind), (rows, width))
-
-    return nothing if isinstance(address, types.NoneType) else there
 
 
 def _load(array: Any, row: int, column: int) -> Any:
@@ -132,6 +117,11 @@ def _shape(pixels: int, channels: int) -> tuple[int, int]:
     while together * channels < _WIDTH and pixels % (2 * together) == 0:
         together *= 2
     return pixels // together, together * channels
+
+
+@_compiled()
+def _array(kind: Any, address: int, rows: int, width: int) -> Any:
+    return carray(_pointer(address, kind), (rows, width))
 
 
 @_compiled()
@@ -331,15 +321,28 @@ def _input_gradient(
 
 
 @_compiled()
+def _finish(
+    kind: Any, maps: Any, addend: int, y: int, weight: int, bias: int, mean: Any, inverse: Any, floor: float
+) -> None:
+    rows, width = maps.shape
+    weights, biases = _channels(weight, len(mean)), _channels(bias, len(mean))
+    out = _array(kind, y, rows, width)
+    if addend:
+        _normalise(maps, _array(kind, addend, rows, width), weights, biases, mean, inverse, floor, out)
+    else:
+        _normalise(maps, None, weights, biases, mean, inverse, floor, out)
+
+
+@_compiled()
 def forward(
-    kind: Any, x: int, addend: int | None, y: int, pixels: int, channels: int, weight: int, bias: int, floor: float,
+    kind: Any, x: int, addend: int, y: int, pixels: int, channels: int, weight: int, bias: int, floor: float,
     eps: float, saved: int, share: float, running_mean: int, running_variance: int, batches: int,
 ) -> None:  # fmt: skip
     """y = max(floor, batchnorm(x) + addend) by the batch's moments, which the running ones follow.
 
     Args:
         kind: a number of the kind that maps are made of.
-        x, addend, y: N×H×W×C; ``addend`` may be None.
+        x, addend, y: N×H×W×C; where there is no addend, 0.
         pixels: N·H·W.
         channels: C.
         weight, bias: C each.
@@ -350,9 +353,7 @@ def forward(
         running_mean, running_variance: C each, float32; the variance is the unbiased one.
         batches: one int64, how many batches the running moments have seen.
     """
-    rows, width = _shape(pixels, channels)
-    maps = _array(kind, x, rows, width)
-    weights, biases = _channels(weight, channels), _channels(bias, channels)
+    maps = _array(kind, x, *_shape(pixels, channels))
     kept, variance = _array(np.float32(0), saved, 2, channels), np.empty(channels, np.float32)
     mean, inverse = kept[0], kept[1]
     _moments(maps, mean, variance)
@@ -365,46 +366,50 @@ def forward(
             means[c] += part * (mean[c] - means[c])
             variances[c] += part * (unbiased * variance[c] - variances[c])
         _array(np.int64(0), batches, 1, 1)[0, 0] += 1
-    _normalise(
-        maps, _array(kind, addend, rows, width), weights, biases, mean, inverse, floor, _array(kind, y, rows, width)
-    )
+    _finish(kind, maps, addend, y, weight, bias, mean, inverse, floor)
 
 
 @_compiled()
 def evaluated(
-    kind: Any, x: int, addend: int | None, y: int, pixels: int, channels: int, weight: int, bias: int, floor: float,
+    kind: Any, x: int, addend: int, y: int, pixels: int, channels: int, weight: int, bias: int, floor: float,
     eps: float, running_mean: int, running_variance: int,
 ) -> None:  # fmt: skip
     """``forward`` by the running moments."""
-    rows, width = _shape(pixels, channels)
     variance, inverse = _channels(running_variance, channels), np.empty(channels, np.float32)
     for c in range(channels):
         inverse[c] = np.float32(1) / np.sqrt(variance[c] + np.float32(eps))
-    weights, biases, mean = _channels(weight, channels), _channels(bias, channels), _channels(running_mean, channels)
-    others, out = _array(kind, addend, rows, width), _array(kind, y, rows, width)
-    _normalise(_array(kind, x, rows, width), others, weights, biases, mean, inverse, floor, out)
+    maps, mean = _array(kind, x, *_shape(pixels, channels)), _channels(running_mean, channels)
+    _finish(kind, maps, addend, y, weight, bias, mean, inverse, floor)
 
 
 @_compiled()
 def backward(
-    kind: Any, x: int, upstream: int, second: int | None, y: int | None, passed: int | None, pixels: int,
-    channels: int, weight: int, bias: int, floor: float, saved: int, for_weight: int, for_bias: int, for_x: int,
+    kind: Any, x: int, upstream: int, second: int, y: int, passed: int, pixels: int, channels: int, weight: int,
+    bias: int, floor: float, saved: int, for_weight: int, for_bias: int, for_x: int,
 ) -> None:  # fmt: skip
     """Gradients of x, weight and bias, and of an addend to ``passed``, where the output's is upstream + second.
 
-    Args as of ``forward``; where it had an addend ``y`` is its output, else ``y`` and ``passed`` are None.
+    Args as of ``forward``; where it had an addend ``y`` is its output, else ``y`` and ``passed`` are 0. ``second`` may
+    be 0.
     """
     rows, width = _shape(pixels, channels)
     maps, up, out = _array(kind, x, rows, width), _array(kind, upstream, rows, width), _array(kind, for_x, rows, width)
-    more, through = _array(kind, second, rows, width), _array(kind, passed, rows, width)
     weights, biases = _channels(weight, channels), _channels(bias, channels)
     kept = _array(np.float32(0), saved, 2, channels)
     mean, inverse = kept[0], kept[1]
-    sums = _channels(for_weight, channels), _channels(for_bias, channels)
-    _gradient_sums(
-        maps, up, more, _array(kind, y, rows, width), weights, biases, mean, inverse, floor, through, sums[0], sums[1]
-    )
-    if passed is None:
-        _input_gradient(maps, up, more, weights, biases, mean, inverse, floor, sums[0], sums[1], out)
-    else:  # there lies the sum of both, and ReLU has been through
-        _input_gradient(maps, through, None, weights, biases, mean, inverse, np.float32(-np.inf), sums[0], sums[1], out)
+    dw, db = _channels(for_weight, channels), _channels(for_bias, channels)
+    more = _array(kind, second, rows, width)  # not looked into where there is none
+    if y:
+        result, through = _array(kind, y, rows, width), _array(kind, passed, rows, width)
+        if second:
+            _gradient_sums(maps, up, more, result, weights, biases, mean, inverse, floor, through, dw, db)
+        else:
+            _gradient_sums(maps, up, None, result, weights, biases, mean, inverse, floor, through, dw, db)
+        # There lies the sum of both, and ReLU has been through.
+        _input_gradient(maps, through, None, weights, biases, mean, inverse, np.float32(-np.inf), dw, db, out)
+    elif second:
+        _gradient_sums(maps, up, more, None, weights, biases, mean, inverse, floor, None, dw, db)
+        _input_gradient(maps, up, more, weights, biases, mean, inverse, floor, dw, db, out)
+    else:
+        _gradient_sums(maps, up, None, None, weights, biases, mean, inverse, floor, None, dw, db)
+        _input_gradient(maps, up, None, weights, biases, mean, inverse, floor, dw, db, out)

@@ -40,7 +40,7 @@ class _BatchNormReLU(torch.autograd.Function):
         pixels = x.numel() // channels
         y, moments = torch.empty_like(x), weight.new_empty(2, channels)
         kernel.forward(
-            KINDS[x.dtype], x.data_ptr(), None if addend is None else addend.data_ptr(), y.data_ptr(), pixels, channels,
+            KINDS[x.dtype], x.data_ptr(), _address(addend), y.data_ptr(), pixels, channels,
             weight.data_ptr(), bias.data_ptr(), floor, float(norm.eps), moments.data_ptr(), *_running(norm),
         )  # fmt: skip
         ctx.save_for_backward(x, None if addend is None else y, weight, bias, moments)
@@ -65,12 +65,16 @@ class _BatchNormReLU(torch.autograd.Function):
         for_x, for_weight, for_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
         passed = None if y is None else torch.empty_like(x)
         kernel.backward(
-            KINDS[x.dtype], x.data_ptr(), given[0].data_ptr(), given[1].data_ptr() if len(given) > 1 else None,
-            None if y is None else y.data_ptr(), None if passed is None else passed.data_ptr(),
-            x.numel() // channels, channels, weight.data_ptr(), bias.data_ptr(), ctx.floor, moments.data_ptr(),
-            for_weight.data_ptr(), for_bias.data_ptr(), for_x.data_ptr(),
+            KINDS[x.dtype], x.data_ptr(), given[0].data_ptr(), _address(given[1] if len(given) > 1 else None),
+            _address(y), _address(passed), x.numel() // channels, channels, weight.data_ptr(), bias.data_ptr(),
+            ctx.floor, moments.data_ptr(), for_weight.data_ptr(), for_bias.data_ptr(), for_x.data_ptr(),
         )  # fmt: skip
         return for_x, passed, for_weight, for_bias, None, None, None
+
+
+def _address(tensor: Tensor | None) -> int:
+    """0 where there is none."""
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def _running(norm: nn.BatchNorm2d) -> tuple[float, int, int, int]:
@@ -133,7 +137,7 @@ def _batchnorm_relu(
     set_threads()
     y, channels = torch.empty_like(x), x.shape[1]
     kernel.evaluated(
-        KINDS[x.dtype], x.data_ptr(), None if addend is None else addend.data_ptr(), y.data_ptr(),
+        KINDS[x.dtype], x.data_ptr(), _address(addend), y.data_ptr(),
         x.numel() // channels, channels, norm.weight.data_ptr(), norm.bias.data_ptr(), floor, float(norm.eps),
         norm.running_mean.data_ptr(), norm.running_var.data_ptr(),
     )  # fmt: skip

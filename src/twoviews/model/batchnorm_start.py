@@ -77,10 +77,10 @@ def compiled_for(dtype: torch.dtype) -> bool:
     shape, floor = (4, 2), np.float32(0)
     try:
         set_threads()
-        for other in (None, x):
+        for other in (0, x):
             kernel.forward(kind, x, other, x, *shape, c, c, floor, 0.1, c + 16, -1.0, 0, 0, 0)
             kernel.evaluated(kind, x, other, x, *shape, c, c, floor, 0.1, c, c)
-            for second in (None, x):
+            for second in (0, x):
                 kernel.backward(kind, x, x, second, other, other, *shape, c, c, floor, c + 16, c + 32, c + 40, x)
     except Exception as error:
         _say_why(error)
