@@ -40,18 +40,7 @@ PASSES, WITH_ADDEND = 1 + 2 + 2 + 3, 3
 def layers(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     settings = PretrainCommand(data="sample", backbone=arguments.backbone)
     backbone = fused_resnet.fuse_resnets(new_backbone(settings, arguments.image_size, seed=0))
-    seen: Counter[tuple[tuple[int, ...], bool, bool]] = Counter()
-    usual = ours.batchnorm_relu_for_two
-
-    def noted(
-        norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        seen[tuple(x.shape), relu is not None, addend is not None] += 1
-        return usual(norm, x, relu, addend)
-
-    places = [patch.object(module, "batchnorm_relu_for_two", noted) for module in (ours, fused_resnet)]
-    with torch.no_grad(), places[0], places[1]:
-        backbone(torch.zeros(2 * arguments.batch_size, 3, arguments.view_size, arguments.view_size))
+    seen = layers_of(backbone, (2 * arguments.batch_size, 3, arguments.view_size, arguments.view_size))
     dtype = torch.bfloat16 if arguments.precision == "bf16" else torch.float32
     for (shape, with_relu, with_addend), count in seen.items():
         ways = [one_layer(shape, with_relu, with_addend, dtype, by_kernels=by) for by in (True, False)]
@@ -60,6 +49,20 @@ def layers(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         size = torch.Size(shape).numel() * dtype.itemsize * (PASSES + WITH_ADDEND * with_addend)
         about = {"shape": list(shape), "relu": with_relu, "addend": with_addend, "layers": count}
         yield about | found | {"gb_per_second": round(size / found["kernels_ms"] / 1e6, 1)}
+
+
+def layers_of(backbone: nn.Module, images: tuple[int, ...]) -> Counter[tuple[tuple[int, ...], bool, bool]]:
+    """How many BatchNorms a fused backbone has of each kind: shape, whether ReLU follows, whether with an addend."""
+    seen: Counter[tuple[tuple[int, ...], bool, bool]] = Counter()
+    usual = ours._batchnorm_relu
+
+    def noted(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None, twice: bool) -> Any:
+        seen[tuple(x.shape), relu is not None, addend is not None] += 1
+        return usual(norm, x, relu, addend, twice)
+
+    with torch.no_grad(), patch.object(ours, "_batchnorm_relu", noted):
+        backbone(torch.zeros(images))
+    return seen
 
 
 def one_layer(

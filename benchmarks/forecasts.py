@@ -4,10 +4,11 @@
     python benchmarks/forecasts.py dev.npz OUT --threads 1 --seeds 0 1 2
 
 The sample's recipe is pretrained for each of ``--epochs``, each twice the one before, with a twenty-fifth of them for
-warm-up and a look of the monitor every twelfth part. Of a run the forecast is what a report says: points of kNN
-accuracy that twice the epochs would bring, with its interval, from 100 validation images. What came of it is the kNN
-accuracy of the longer run beyond the shorter one's, on the 5,000 development images (development.py), of which no
+warm-up (at least one) and a look of the monitor every twelfth part. Of a run the forecast is what a report says: points
+of kNN accuracy that twice the epochs would bring, with its interval, from 100 validation images. What came of it is the
+kNN accuracy of the longer run beyond the shorter one's, on the 5,000 development images (development.py), of which no
 forecast knew.
+
 Every run has a folder of its own under OUT; a finished one is not run again, a stopped one goes on. Prints a JSON line
 for each pair of runs, then a table of means over the seeds.
 """
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 from development import take_images, trial
 
+from twoviews.evaluation.learning_curve import ENOUGH_POINTS
 from twoviews.files import read_json
 
 LOOKS = 12
@@ -39,6 +41,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if any(longer != 2 * shorter for shorter, longer in pairwise(arguments.epochs)):
         raise SystemExit("--epochs: each has to be twice the one before.")
+    if min(arguments.epochs) < ENOUGH_POINTS:
+        raise SystemExit(f"--epochs: below {ENOUGH_POINTS} a run makes no forecast.")
     take_images(arguments.images)
     found = []
     for seed in arguments.seeds:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from twoviews.model.fused_resnet import FusedBasicBlock, fuse_resnets
 from twoviews.model.resnet50 import create_backbone
 from twoviews.settings import RunSettings
 from twoviews.trainers.engine import Engine
@@ -146,3 +148,13 @@ def test_a_forecast_is_held_beside_the_longer_run(script: Script) -> None:
     assert [row["brought"] for row in found] == [5.0, 7.0, 0.5]
     assert [row["held"] for row in found] == [True, False, False]
     assert list(module.table(found))[2:] == ["| 12 | +3.0, +3.0, +3.0 | +5.0, +7.0, +0.5 | 1 of 3 | 5.0 |"]
+
+
+def test_the_layers_of_batchnorm_relu_are_all_there_are(script: Script) -> None:
+    module = script("batchnorm_relu")
+    backbone = fuse_resnets(create_backbone("resnet18_w16", "small"))
+    if not any(isinstance(layer, FusedBasicBlock) for layer in backbone.modules()):
+        pytest.skip("the kernels are for Linux")
+    seen = module.layers_of(backbone, (2, 3, 16, 16))
+    assert seen.total() == sum(isinstance(layer, nn.BatchNorm2d) for layer in backbone.modules()) == 20
+    assert {with_addend for _, _, with_addend in seen} == {True, False}

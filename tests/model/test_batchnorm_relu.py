@@ -237,6 +237,62 @@ def test_saved_tensors_may_come_back_in_another_layout() -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("name", ["weight", "bias", "running_mean", "running_var"])
+@pytest.mark.parametrize("wrong", ["short", "strided", "bf16", "subclass", "elsewhere"])
+def test_tensors_that_the_kernels_must_not_read_are_left_to_pytorch(name: str, wrong: str) -> None:
+    """They are given addresses: what lies there has to be what they take it for."""
+
+    class Wrapper(Tensor):
+        pass
+
+    norm, x = norm_of(16), maps(4, 16, 3, 3)
+    assert subject._takes_kernels(norm, x, None, None)
+    kept = getattr(norm, name)
+    other = {
+        "short": lambda: kept.detach()[:8].clone(),
+        "strided": lambda: torch.ones(16, 2)[:, 0],
+        "bf16": lambda: kept.detach().bfloat16(),
+        "subclass": lambda: kept.detach().as_subclass(Wrapper),
+        "elsewhere": lambda: kept.detach().to("meta"),
+    }[wrong]()
+    delattr(norm, name)
+    setattr(norm, name, other)
+    assert not subject._takes_kernels(norm, x, None, None)
+
+
+@needs_kernels
+def test_a_count_of_batches_that_is_none_is_left_to_pytorch() -> None:
+    norm, x = norm_of(16), maps(4, 16, 3, 3)
+    for count in (None, torch.tensor(0, dtype=torch.int32), torch.tensor(0, device="meta")):
+        norm.num_batches_tracked = count
+        assert not subject._takes_kernels(norm, x, None, None)
+        norm.eval()
+        with torch.no_grad():
+            assert subject._takes_kernels(norm, x, None, None)  # nothing is counted
+        norm.train()
+
+
+@needs_kernels
+def test_kernels_are_compiled_whatever_the_default_device_and_kind_of_numbers() -> None:
+    usual = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.bfloat16)
+        with torch.device("meta"):
+            assert batchnorm_start.compiled_for.__wrapped__(torch.float32)
+    finally:
+        torch.set_default_dtype(usual)
+
+
+@needs_kernels
+def test_saved_tensors_may_come_back_as_other_numbers() -> None:
+    norm, x, upstream = norm_of(16), maps(4, 16, 5, 5, dtype=torch.bfloat16), maps(4, 16, 5, 5, dtype=torch.bfloat16)
+    expected = all_of(norm, x, True, None, upstream)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.double(), lambda t: t):
+        found = all_of(norm, x, True, None, upstream)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@needs_kernels
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_process_goes_pytorch_s_way() -> None:
     """numba would end it: GNU's OpenMP does not outlive a fork."""

@@ -44,7 +44,7 @@ class _BatchNormReLU(torch.autograd.Function):
             weight.data_ptr(), bias.data_ptr(), floor, float(norm.eps), moments.data_ptr(), *_running(norm),
         )  # fmt: skip
         ctx.save_for_backward(x, None if addend is None else y, weight, bias, moments)
-        ctx.floor = floor
+        ctx.floor, ctx.dtype = floor, x.dtype
         ctx.set_materialize_grads(False)
         return (y, y.view_as(y)) if twice else (y,)
 
@@ -54,10 +54,11 @@ class _BatchNormReLU(torch.autograd.Function):
         given = [each.contiguous(memory_format=torch.channels_last) for each in gradients if each is not None]
         if not given:
             return (None,) * 7
-        # Hooks on saved tensors may have laid them out otherwise.
-        x, y, weight, bias, moments = ctx.saved_tensors
-        x = x.contiguous(memory_format=torch.channels_last)
-        y = None if y is None else y.contiguous(memory_format=torch.channels_last)
+        # Hooks on saved tensors may have laid them out otherwise, or given another kind of numbers.
+        x, y, *channelwise = ctx.saved_tensors
+        x = x.to(ctx.dtype).contiguous(memory_format=torch.channels_last)
+        y = None if y is None else y.to(ctx.dtype).contiguous(memory_format=torch.channels_last)
+        weight, bias, moments = (t.to(torch.float32).contiguous() for t in channelwise)
         kernel = kernels()
         assert kernel is not None
         set_threads()
@@ -86,7 +87,6 @@ def _running(norm: nn.BatchNorm2d) -> tuple[float, int, int, int]:
     if not (norm.training and norm.track_running_stats) or mean is None or variance is None:
         return -1.0, 0, 0, 0
     assert count is not None
-    assert count.dtype == torch.int64
     share = 1 / (float(count) + 1) if norm.momentum is None else float(norm.momentum)
     return share, mean.data_ptr(), variance.data_ptr(), count.data_ptr()
 
@@ -155,16 +155,31 @@ def _takes_kernels(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: T
         return False
     if addend is not None and (addend.shape != x.shape or addend.dtype != x.dtype):
         return False
-    if norm.weight is None or norm.bias is None:
-        return False
     by_batch = _by_batch(norm)
     if by_batch and x.numel() <= x.shape[1]:
         return False  # PyTorch says why one value a channel is too few
     if not by_batch and torch.is_grad_enabled():
         return False  # a frozen layer that gradients may pass
-    kept = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    is_known = all(t is None or (t.is_cpu and t.dtype == torch.float32 and t.is_contiguous()) for t in kept)
-    return is_known and x.numel() > 0 and not was_forked() and compiled_for(x.dtype)
+    is_sound = _is_plain(x) and (addend is None or _is_plain(addend)) and _has_what_is_read(norm)
+    return is_sound and x.numel() > 0 and not was_forked() and compiled_for(x.dtype)
+
+
+def _has_what_is_read(norm: nn.BatchNorm2d) -> bool:
+    """Whether the kernels may go by the addresses of its weights and statistics; else PyTorch says what is wrong."""
+    has_none = norm.running_mean is None and norm.running_var is None
+    for tensor in (norm.weight, norm.bias, *(() if has_none else (norm.running_mean, norm.running_var))):
+        if tensor is None or not _is_plain(tensor) or tensor.dtype != torch.float32 or not tensor.is_contiguous():
+            return False
+        if tensor.numel() != norm.num_features:
+            return False
+    count = norm.num_batches_tracked
+    is_counted = norm.training and norm.track_running_stats and norm.running_mean is not None
+    return not is_counted or (count is not None and _is_plain(count) and count.dtype == torch.int64)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether its address is that of its numbers, in this process's memory: it is no stand-in for another."""
+    return type(tensor) in (Tensor, nn.Parameter) and tensor.is_cpu
 
 
 def _by_batch(norm: nn.BatchNorm2d) -> bool:

@@ -6,7 +6,6 @@ They need numba, and its loops to run on the threads that PyTorch's run on.
 from __future__ import annotations
 
 import os
-import threading
 import warnings
 from functools import cache
 from types import ModuleType
@@ -72,7 +71,8 @@ def compiled_for(dtype: torch.dtype) -> bool:
     kernel = kernels()
     if kernel is None:
         return False
-    maps, channels = torch.zeros(8, dtype=dtype), torch.ones(12)
+    maps = torch.zeros(8, dtype=dtype, device="cpu")  # whatever the defaults are: the kernels take addresses
+    channels = torch.ones(12, dtype=torch.float32, device="cpu")
     kind, x, c = KINDS[dtype], maps.data_ptr(), channels.data_ptr()
     shape, floor = (4, 2), np.float32(0)
     try:
@@ -100,14 +100,8 @@ def _torch_has_the_openmp_that_numba_loads() -> bool:
         return False
 
 
-_threads = threading.local()
-
-
 def set_threads() -> None:
     """Let the kernels run on as many threads as PyTorch's operations do, where they are called from here."""
-    count = torch.get_num_threads()
-    if getattr(_threads, "count", None) != count:
-        import numba
+    import numba
 
-        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-        _threads.count = count
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))

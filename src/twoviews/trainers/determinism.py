@@ -34,7 +34,7 @@ def repeats_bits(deterministic: bool, device: str) -> bool:
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """``torch.manual_seed`` for the CPU and this device alone.
+    """``torch.manual_seed`` for the CPU and, of GPUs, this process's current one alone.
 
     For each kind of GPU that a process does not use, that one notes the call's whole stack: 0.2 ms at every step.
     """
