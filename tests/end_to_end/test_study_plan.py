@@ -17,6 +17,7 @@ from twoviews.stages.study_layout import Layout
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.run_folder import RunFolder
 
+ABOUT = r"about (?:(\d+):)?(\d+):(\d\d) for"
 SMALL = {"backbone": "resnet18_w16", "image_size": 32, "device": "cpu", "threads": 1}
 
 
@@ -43,7 +44,7 @@ def planned(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
         run = RunFolder(tmp_path)
         found = study_plan.fitted(settings, Layout([whole], [[quarter]], []), run)
         said = capsys.readouterr().out
-        hours, minutes, seconds = re.search(r"about (?:(\d+):)?(\d+):(\d\d) for", said).groups()  # type: ignore[union-attr]
+        hours, minutes, seconds = re.search(ABOUT, said).groups()  # type: ignore[union-attr]
         has_room = settings.jobs == 1 and settings.threads in (None, 1, 2)  # of 4 processors
         assert ("with --jobs 2" in said) == has_room
         return found, int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)

@@ -73,7 +73,7 @@ def fitted(settings: StudyCommand, plan: Layout, run: RunFolder) -> StudyCommand
         f"the baseline, {epochs['pretrain']} of SimCLR, {epochs['finetune']} of fine-tuning"
     )
     if len(plan.all) > 1 and two_at_once_pay(settings, shared.engine):
-        say("study: with --jobs 2 two of these trainings run at once, which takes less time (docs/runs.md)")
+        say("study: with --jobs 2 two of these trainings run at once, in less time (docs/runs.md)")
     if settings.minutes is not None and shared.engine.is_first:
         write_json(path, {"epochs": epochs, "estimated_seconds": total / (1 - RESERVE)})
     return _apply(settings, epochs)
