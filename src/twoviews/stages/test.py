@@ -34,6 +34,7 @@ from twoviews.stages.tested_files import write_pictures, write_tables
 from twoviews.stages.tested_maps import write_maps
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
+from twoviews.trainers.settings_file import load_settings
 from twoviews.trainers.test import head_probabilities
 
 ORDER = (
@@ -85,13 +86,20 @@ def run_test(settings: TestCommand, shared: Shared | None = None) -> Path:
     return in_run_folder("test", settings, shared, work)
 
 
+def _model_of(stage: Path) -> str:
+    """What a classifier's own run trained: fine-tuning's settings say from which run; a supervised one has no such."""
+    file = stage / "settings.yaml"
+    is_tuned = "run" in load_settings(file) if file.exists() else not stage.name.startswith("supervised")
+    return "finetuned" if is_tuned else "supervised"
+
+
 def _score(tested: Path, test: ImageSet, labelled: list[DrawnSplit], settings: TestCommand, shared: Shared) -> Outputs:
     """Probabilities and features of every model; reads pixels alone."""
     outputs = Outputs()
     images = test.without_labels()
     places = {model: tested / folder for model, folder in MODEL_FOLDERS.items()}
     if (tested / "models/classifier.safetensors").exists():
-        places = {"supervised" if tested.name.startswith("supervised") else "finetuned": tested}
+        places = {_model_of(tested): tested}
     for model, folder in places.items():
         file = folder / "models/classifier.safetensors"
         if file.exists():
