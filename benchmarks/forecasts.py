@@ -10,7 +10,7 @@ kNN accuracy of the longer run beyond the shorter one's, on the 5,000 developmen
 forecast knew.
 
 Every run has a folder of its own under OUT; a finished one is not run again, a stopped one goes on. Prints a JSON line
-for each pair of runs, then a table of means over the seeds.
+for each pair of runs, then a table with each seed's figures.
 """
 
 from __future__ import annotations

@@ -321,6 +321,13 @@ def _input_gradient(
 
 
 @_compiled()
+def _invert(variance: Any, eps: float, inverse: Any) -> None:
+    """The inverse of the standard deviation, to ``inverse``."""
+    for c in range(len(variance)):
+        inverse[c] = np.float32(1) / np.sqrt(variance[c] + np.float32(eps))
+
+
+@_compiled()
 def _finish(
     kind: Any, maps: Any, addend: int, y: int, weight: int, bias: int, mean: Any, inverse: Any, floor: float
 ) -> None:
@@ -357,8 +364,7 @@ def forward(
     kept, variance = _array(np.float32(0), saved, 2, channels), np.empty(channels, np.float32)
     mean, inverse = kept[0], kept[1]
     _moments(maps, mean, variance)
-    for c in range(channels):
-        inverse[c] = np.float32(1) / np.sqrt(variance[c] + np.float32(eps))
+    _invert(variance, eps, inverse)
     if share >= 0:
         part, unbiased = np.float32(share), np.float32(pixels / (pixels - 1))
         means, variances = _channels(running_mean, channels), _channels(running_variance, channels)
@@ -376,8 +382,7 @@ def evaluated(
 ) -> None:  # fmt: skip
     """``forward`` by the running moments."""
     variance, inverse = _channels(running_variance, channels), np.empty(channels, np.float32)
-    for c in range(channels):
-        inverse[c] = np.float32(1) / np.sqrt(variance[c] + np.float32(eps))
+    _invert(variance, eps, inverse)
     maps, mean = _array(kind, x, *_shape(pixels, channels)), _channels(running_mean, channels)
     _finish(kind, maps, addend, y, weight, bias, mean, inverse, floor)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
-from twoviews.model.batchnorm_start import KINDS, compiled_for, kernels, set_threads, was_forked
+from twoviews.model.batchnorm_start import KINDS, compiled_for, ready_kernels, was_forked
 
 _RELU, _NO_FLOOR = np.float32(0), np.float32(-math.inf)
 
@@ -33,13 +33,10 @@ class _BatchNormReLU(torch.autograd.Function):
         ctx: Any, x: Tensor, addend: Tensor | None, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d,
         floor: np.float32, twice: bool,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        kernel = kernels()
-        assert kernel is not None
-        set_threads()
         channels = x.shape[1]
         pixels = x.numel() // channels
         y, moments = torch.empty_like(x), weight.new_empty(2, channels)
-        kernel.forward(
+        ready_kernels().forward(
             KINDS[x.dtype], x.data_ptr(), _address(addend), y.data_ptr(), pixels, channels,
             weight.data_ptr(), bias.data_ptr(), floor, float(norm.eps), moments.data_ptr(), *_running(norm),
         )  # fmt: skip
@@ -59,13 +56,10 @@ class _BatchNormReLU(torch.autograd.Function):
         x = x.to(ctx.dtype).contiguous(memory_format=torch.channels_last)
         y = None if y is None else y.to(ctx.dtype).contiguous(memory_format=torch.channels_last)
         weight, bias, moments = (t.to(torch.float32).contiguous() for t in channelwise)
-        kernel = kernels()
-        assert kernel is not None
-        set_threads()
         channels = len(weight)
         for_x, for_weight, for_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
         passed = None if y is None else torch.empty_like(x)
-        kernel.backward(
+        ready_kernels().backward(
             KINDS[x.dtype], x.data_ptr(), given[0].data_ptr(), _address(given[1] if len(given) > 1 else None),
             _address(y), _address(passed), x.numel() // channels, channels, weight.data_ptr(), bias.data_ptr(),
             ctx.floor, moments.data_ptr(), for_weight.data_ptr(), for_bias.data_ptr(), for_x.data_ptr(),
@@ -83,9 +77,11 @@ def _running(norm: nn.BatchNorm2d) -> tuple[float, int, int, int]:
 
     As ``nn.BatchNorm2d`` has it: by ``momentum``, or of all batches alike where it is None.
     """
-    mean, variance, count = norm.running_mean, norm.running_var, norm.num_batches_tracked
-    if not (norm.training and norm.track_running_stats) or mean is None or variance is None:
+    if not _counts(norm):
         return -1.0, 0, 0, 0
+    mean, variance, count = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    assert mean is not None
+    assert variance is not None
     assert count is not None
     share = 1 / (float(count) + 1) if norm.momentum is None else float(norm.momentum)
     return share, mean.data_ptr(), variance.data_ptr(), count.data_ptr()
@@ -132,11 +128,8 @@ def _batchnorm_relu(
         return outputs
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    kernel = kernels()
-    assert kernel is not None
-    set_threads()
     y, channels = torch.empty_like(x), x.shape[1]
-    kernel.evaluated(
+    ready_kernels().evaluated(
         KINDS[x.dtype], x.data_ptr(), _address(addend), y.data_ptr(),
         x.numel() // channels, channels, norm.weight.data_ptr(), norm.bias.data_ptr(), floor, float(norm.eps),
         norm.running_mean.data_ptr(), norm.running_var.data_ptr(),
@@ -147,21 +140,20 @@ def _batchnorm_relu(
 def _takes_kernels(norm: nn.Module, x: Tensor, relu: nn.Module | None, addend: Tensor | None) -> bool:
     if type(norm) is not nn.BatchNorm2d or not (relu is None or type(relu) is nn.ReLU):
         return False
-    if x.device.type != "cpu" or x.dim() != 4 or x.dtype not in KINDS or x.shape[1] != norm.num_features:
+    if not _is_plain(x) or x.dim() != 4 or x.dtype not in KINDS or x.shape[1] != norm.num_features:
         return False
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return False
     if is_altered(norm) or is_altered(relu):
         return False
-    if addend is not None and (addend.shape != x.shape or addend.dtype != x.dtype):
+    if addend is not None and (not _is_plain(addend) or addend.shape != x.shape or addend.dtype != x.dtype):
         return False
     by_batch = _by_batch(norm)
     if by_batch and x.numel() <= x.shape[1]:
         return False  # PyTorch says why one value a channel is too few
     if not by_batch and torch.is_grad_enabled():
         return False  # a frozen layer that gradients may pass
-    is_sound = _is_plain(x) and (addend is None or _is_plain(addend)) and _has_what_is_read(norm)
-    return is_sound and x.numel() > 0 and not was_forked() and compiled_for(x.dtype)
+    return _has_what_is_read(norm) and x.numel() > 0 and not was_forked() and compiled_for(x.dtype)
 
 
 def _has_what_is_read(norm: nn.BatchNorm2d) -> bool:
@@ -173,8 +165,12 @@ def _has_what_is_read(norm: nn.BatchNorm2d) -> bool:
         if tensor.numel() != norm.num_features:
             return False
     count = norm.num_batches_tracked
-    is_counted = norm.training and norm.track_running_stats and norm.running_mean is not None
-    return not is_counted or (count is not None and _is_plain(count) and count.dtype == torch.int64)
+    return not _counts(norm) or (count is not None and _is_plain(count) and count.dtype == torch.int64)
+
+
+def _counts(norm: nn.BatchNorm2d) -> bool:
+    """Whether its running moments follow the batch's."""
+    return norm.training and norm.track_running_stats and norm.running_mean is not None
 
 
 def _is_plain(tensor: Tensor) -> bool:

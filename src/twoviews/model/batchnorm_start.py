@@ -105,3 +105,11 @@ def set_threads() -> None:
     import numba
 
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+
+
+def ready_kernels() -> ModuleType:
+    """The kernels, on PyTorch's threads; to be asked where there are any."""
+    kernel = kernels()
+    assert kernel is not None
+    set_threads()
+    return kernel
