@@ -18,6 +18,7 @@ from twoviews.stages.backbones import new_backbone
 from twoviews.stages.setup import Shared, load_splits
 from twoviews.stages.tasks import simclr_model, simclr_task
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.heap import freed_memory_kept
 from twoviews.trainers.optimizer import build_optimizer, lr_at, schedule, set_lr
 from twoviews.trainers.stepper import Stepper
 from twoviews.trainers.steps import Batch
@@ -70,12 +71,14 @@ def twoviews_loop(settings: PretrainCommand, shared: Shared, task: Task, optimiz
 
     def steps() -> Iterator[Tensor]:
         nonlocal done
-        for images, rows, labels in task.batches.stream(shares(task, size, range(done, sys.maxsize), 0, engine)):
-            epoch = done // steps_per_epoch
-            set_lr(optimizer, lr_at(done, **rates))
-            batch = Batch(images, rows, labels, epoch, progress_at(epoch, settings.epochs))
-            scalars = stepper.step(batch, done)
-            done += 1
-            yield scalars["loss"]
+        batches = task.batches.stream(shares(task, size, range(done, sys.maxsize), 0, engine))
+        with freed_memory_kept():
+            for images, rows, labels in batches:
+                epoch = done // steps_per_epoch
+                set_lr(optimizer, lr_at(done, **rates))
+                batch = Batch(images, rows, labels, epoch, progress_at(epoch, settings.epochs))
+                scalars = stepper.step(batch, done)
+                done += 1
+                yield scalars["loss"]
 
     return steps

@@ -24,6 +24,7 @@ from twoviews.stages.bench_tables import header, table
 from twoviews.stages.measure import PeakMemory, Rate, measure
 from twoviews.stages.setup import Shared
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.heap import freed_memory_kept
 from twoviews.trainers.out_of_memory import is_out_of_memory
 from twoviews.trainers.progress import duration, say
 from twoviews.trainers.steps import augmentation_of
@@ -82,7 +83,7 @@ def _measurements(
     if wanted == ("loss",):
         yield "loss", list(_loss(settings, training, engine))
         return
-    with bench_images(settings.unlabeled, training) as images:
+    with bench_images(settings.unlabeled, training) as images, freed_memory_kept():
         for what in wanted:
             if what == "step":
                 yield what, [_step(settings, training, images, engine)]

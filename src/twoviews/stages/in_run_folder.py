@@ -14,6 +14,7 @@ from twoviews.stages.folders import OUTPUT
 from twoviews.stages.setup import Shared
 from twoviews.trainers.determinism import naming_operations
 from twoviews.trainers.fork import copy_weights, origin_of
+from twoviews.trainers.heap import freed_memory_kept
 from twoviews.trainers.progress import say
 from twoviews.trainers.run_folder import RunFolder
 
@@ -53,7 +54,7 @@ def in_run_folder(
         if shared.engine.is_first and not shared.data_written:
             write_data(run.path, shared.splits)
         shared.data_written = True
-        with naming_operations():
+        with naming_operations(), freed_memory_kept():
             work(run)
         shared.engine.barrier()
         say(f"{command}: results in {run.path}")

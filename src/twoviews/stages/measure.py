@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from twoviews.trainers.engine import Engine
-from twoviews.trainers.memory import give_back
+from twoviews.trainers.heap import give_back
 
 ROUNDS = 3
 ROUND_SECONDS = 0.5

@@ -9,10 +9,8 @@ fitted here: a tenth more or less may in the next process, whose heap has other 
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import gc
-import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +24,7 @@ from twoviews.settings import TrainingSettings
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.cuda_graph import WARM_UP
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.heap import give_back
 from twoviews.trainers.optimizer import build_optimizer, set_lr
 from twoviews.trainers.out_of_memory import is_out_of_memory
 from twoviews.trainers.progress import say
@@ -146,13 +145,6 @@ def _largest(fits: Callable[[int], bool], too_large: int) -> int:
 def _let_go(error: BaseException) -> None:
     """Free what the frames of an error hold: the activations of the step that failed."""
     traceback.clear_frames(error.__traceback__)
-
-
-def give_back() -> None:
-    """Hand freed memory back to the system, as far as the C library does that."""
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # another C library than glibc
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _free(engine: Engine) -> None:
