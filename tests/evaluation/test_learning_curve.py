@@ -14,6 +14,7 @@ from twoviews.evaluation import learning_curve as module
 from twoviews.evaluation.learning_curve import learning_curve
 
 EPOCHS, WARMUP = 50, 5
+MANY = 10**9  # images: so many that others would give the same curve
 
 
 def cosine(epochs: int = EPOCHS, warmup: int = WARMUP, peak: float = 0.9) -> list[float]:
@@ -46,11 +47,15 @@ def rows(rates: list[float], top1: np.ndarray, every: int = 5) -> list[dict[str,
     ]
 
 
+def learned(seen: list[dict[str, Any]], images: int = MANY, seed: int = 0) -> dict[str, Any]:
+    return learning_curve(seen, images, seed)
+
+
 @pytest.mark.parametrize("rates", [cosine(), [0.3] * EPOCHS], ids=["cosine", "constant"])
 @pytest.mark.parametrize("truth", [(0.6, 0.4, 0.5, 0.03), (0.5, 0.35, 1.0, 0.0), (0.7, 0.6, 0.2, 0.05)])
 def test_a_curve_without_scatter_is_found_again(rates: list[float], truth: tuple[float, ...]) -> None:
     a, b, c, d = truth
-    found = learning_curve(rows(rates, curve(rates, a, b, c, d)))
+    found = learned(rows(rates, curve(rates, a, b, c, d)))
     gain = 100 * b * EPOCHS**-c * (1 - 2**-c)
     assert found["expected_gain"] == pytest.approx(gain, rel=0.05)
     low, high = found["ci95"]
@@ -65,7 +70,7 @@ def test_the_lift_of_a_falling_rate_is_not_promised_again() -> None:
     # Nothing is learned after epoch 10; at the end the falling learning rate lifts accuracy by 8 points.
     rates = cosine()
     top1 = curve(rates, 0.40, 0.3, 3.0, 0.08)
-    found = learning_curve(rows(rates, top1))
+    found = learned(rows(rates, top1))
     assert 0 <= found["expected_gain"] < 0.2
     assert found["annealing"] == pytest.approx(0.08, abs=0.005)
     # A power law in epochs takes it for progress.
@@ -80,7 +85,7 @@ def test_the_lift_of_a_falling_rate_is_not_promised_again() -> None:
 def test_it_is_the_least_squares_fit(seed: int) -> None:
     rates = cosine()
     noisy = curve(rates, 0.6, 0.4, 0.5, 0.03) + np.random.default_rng(seed).normal(0, 0.01, EPOCHS)
-    found = learning_curve(rows(rates, noisy))
+    found = learned(rows(rates, noisy))
     at = np.arange(4, EPOCHS, 5)
 
     def residuals(p: np.ndarray) -> np.ndarray:
@@ -103,7 +108,7 @@ def test_the_interval_holds_the_gain(truth: tuple[float, ...], every: int, monke
     rng = np.random.default_rng(5)
     held = []
     for _ in range(20):
-        low, high = learning_curve(rows(rates, curve(rates, *truth) + rng.normal(0, 0.01, EPOCHS), every))["ci95"]
+        low, high = learned(rows(rates, curve(rates, *truth) + rng.normal(0, 0.01, EPOCHS), every))["ci95"]
         held.append(low <= gain <= high)
         assert low < high
     assert sum(held) >= 17
@@ -114,15 +119,42 @@ def test_more_scatter_is_a_wider_interval() -> None:
     noise = rng.normal(0, 1, EPOCHS)
     widths = []
     for scale in (0.001, 0.01):
-        low, high = learning_curve(rows(rates, curve(rates, 0.6, 0.4, 0.5, 0.03) + scale * noise))["ci95"]
+        low, high = learned(rows(rates, curve(rates, 0.6, 0.4, 0.5, 0.03) + scale * noise))["ci95"]
         widths.append(high - low)
     assert widths[1] > 2 * widths[0]
+
+
+def test_fewer_images_are_a_wider_interval() -> None:
+    rates, noise = cosine(), np.random.default_rng(0).normal(0, 0.002, EPOCHS)
+    seen = rows(rates, curve(rates, 0.6, 0.4, 0.5, 0.03) + noise)
+    widths = [high - low for images in (100, 1000, MANY) for low, high in [learned(seen, images)["ci95"]]]
+    assert widths[0] > 1.2 * widths[1] > 1.2**2 * widths[2]
+    assert learned(seen, 100)["images"] == 100
+    assert learned(seen, 100)["expected_gain"] == learned(seen)["expected_gain"]
+
+
+@pytest.mark.parametrize("images", [100, 1000])
+def test_the_interval_holds_the_gain_of_all_images(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each image turns right at an accuracy of its own and stays so, but for a look in twenty.
+    monkeypatch.setattr(module, "RESAMPLES", 60)
+    rates, (a, b, c, d) = cosine(), (0.6, 0.4, 0.5, 0.03)
+    truth, gain = curve(rates, a, b, c, d), 100 * b * EPOCHS**-c * (1 - 2**-c)
+    rng, held = np.random.default_rng(7), {images: 0, MANY: 0}
+    for _ in range(40):
+        right = rng.random(images)[:, None] < truth
+        right ^= rng.random(right.shape) < 0.05
+        seen = rows(rates, right.mean(axis=0), 3)
+        for told in held:
+            low, high = learned(seen, told)["ci95"]
+            held[told] += low <= gain <= high
+    assert held[images] >= 34
+    assert held[images] >= held[MANY]
 
 
 def test_a_flat_and_a_falling_curve_promise_nothing() -> None:
     rates = cosine()
     for top1 in (np.full(EPOCHS, 0.4), np.linspace(0.45, 0.4, EPOCHS)):
-        found = learning_curve(rows(rates, top1))
+        found = learned(rows(rates, top1))
         assert found["expected_gain"] == pytest.approx(0, abs=0.05)
         assert found["expected_top1"] == pytest.approx(float(top1.mean()), abs=0.01)
 
@@ -133,21 +165,21 @@ def test_a_solver_that_gives_up_promises_nothing(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(module, "nnls", gives_up)
     top1 = curve(cosine(), 0.6, 0.4, 0.5, 0.03)
-    found = learning_curve(rows(cosine(), top1))
+    found = learned(rows(cosine(), top1))
     assert (found["expected_gain"], found["ci95"]) == (0, [0, 0])
     assert found["expected_top1"] == pytest.approx(top1[4::5].mean())
 
 
 def test_accuracy_does_not_pass_one() -> None:
     rates = cosine()
-    found = learning_curve(rows(rates, np.linspace(0.5, 0.999, EPOCHS)))
+    found = learned(rows(rates, np.linspace(0.5, 0.999, EPOCHS)))
     assert 0.9 < found["expected_top1"] <= 1
 
 
 def test_too_few_looks_are_no_curve() -> None:
     rates = cosine()
     top1 = curve(rates, 0.6, 0.4, 0.5, 0.03)
-    few, enough = (learning_curve(rows(rates, top1, every)) for every in (10, 9))
+    few, enough = (learned(rows(rates, top1, every)) for every in (10, 9))
     assert (len(few["points"]), few["enough_points"]) == (5, False)
     assert (len(enough["points"]), enough["enough_points"]) == (6, True)
     assert few["points"][-1] == [EPOCHS, pytest.approx(float(top1[-1]))]
@@ -159,14 +191,14 @@ def test_too_few_looks_are_no_curve() -> None:
 
 def test_without_labels_there_are_ranks_alone() -> None:
     unlabeled = [{"epoch": e, "lr": 0.1, "effective_rank": 5.0 * e} for e in (1, 2)]
-    found = learning_curve(unlabeled)
+    found = learned(unlabeled)
     assert (found["points"], found["effective_rank"]) == ([], [[1, 5.0], [2, 10.0]])
-    assert learning_curve([])["epochs"] == 0
+    assert learned([])["epochs"] == 0
 
 
 def test_the_same_run_gives_the_same_figures_in_json() -> None:
     rates = cosine()
     noisy = curve(rates, 0.6, 0.4, 0.5, 0.03) + np.random.default_rng(0).normal(0, 0.01, EPOCHS)
-    first, second = (json.dumps(learning_curve(rows(rates, noisy), seed=3), allow_nan=False) for _ in range(2))
+    first, second = (json.dumps(learned(rows(rates, noisy), seed=3), allow_nan=False) for _ in range(2))
     assert first == second
-    assert json.loads(first)["ci95"] != learning_curve(rows(rates, noisy), seed=4)["ci95"]
+    assert json.loads(first)["ci95"] != learned(rows(rates, noisy), seed=4)["ci95"]

@@ -32,22 +32,23 @@ RESAMPLES = 200
 EXPONENTS = np.geomspace(0.05, 3.0, 30)
 
 
-def learning_curve(rows: Iterable[Mapping[str, Any]], seed: int = 0) -> dict[str, Any]:
+def learning_curve(rows: Iterable[Mapping[str, Any]], images: int, seed: int = 0) -> dict[str, Any]:
     """Fit a saturating learning curve to a pretraining run, and say what another doubling of its epochs would bring.
 
     The interval is that of a residual bootstrap (Efron and Tibshirani 1993, section 9.4), residuals enlarged by
-    sqrt(n / (n - 4)) for the parameters that were fitted. It answers for the scatter of the points about the curve;
-    not for the choice of validation images, which are the same at every point, nor for a curve of another shape.
+    sqrt(n / (n - 4)) for the parameters that were fitted, together with a draw of other images (`_other_images`): the
+    same ones are classified at every point. It does not answer for a curve of another shape.
 
     Args:
         rows: of ``metrics.jsonl``, one each epoch: ``epoch`` (from 1), ``lr`` (of its last step), and where the monitor
             looked ``knn_top1`` (a fraction) and ``effective_rank``.
+        images: how many images ``knn_top1`` is a share of.
         seed: of the bootstrap.
 
     Returns:
-        ``points`` and ``effective_rank``: [epoch, value] pairs; ``epochs``, E; ``next_epochs``, 2E; ``enough_points``;
-        and where there are at least ``ENOUGH_POINTS``, else None: ``a``, ``b``, ``c``; ``annealing``, d;
-        ``expected_top1``, the curve at 2E, a fraction; ``expected_gain`` over the curve at E and its ``ci95``, in
+        ``points`` and ``effective_rank``: [epoch, value] pairs; ``images``; ``epochs``, E; ``next_epochs``, 2E;
+        ``enough_points``; and where there are at least ``ENOUGH_POINTS``, else None: ``a``, ``b``, ``c``;
+        ``annealing``, d; ``expected_top1``, the curve at 2E, a fraction; ``expected_gain`` over the curve at E and its ``ci95``, in
         percentage points.
     """
     kept = [row for row in rows if row.get("epoch") is not None]
@@ -58,6 +59,7 @@ def learning_curve(rows: Iterable[Mapping[str, Any]], seed: int = 0) -> dict[str
         "effective_rank": [
             [int(row["epoch"]), float(row["effective_rank"])] for row in kept if row.get("effective_rank") is not None
         ],
+        "images": images,
         "epochs": epochs,
         "next_epochs": 2 * epochs,
         "enough_points": len(seen) >= ENOUGH_POINTS,
@@ -79,7 +81,7 @@ def learning_curve(rows: Iterable[Mapping[str, Any]], seed: int = 0) -> dict[str
         "annealing": lift,
         "expected_top1": float(np.clip(ceiling - short + lift * ends_with + gain, 0.0, 1.0)),
         "expected_gain": 100 * gain,
-        "ci95": [100 * end for end in _interval(curve, top1, fit, seed)],
+        "ci95": [100 * end for end in _interval(curve, top1, fit, images, seed)],
     }
     return found
 
@@ -149,16 +151,34 @@ def _gain(short: float, exponent: float) -> float:
     return float(short * (1 - 2.0**-exponent))
 
 
-def _interval(curve: _Curve, top1: Floats, fit: tuple[float, float, float, float], seed: int) -> tuple[float, float]:
-    """Of the gain: the middle 95 % over curves through the fitted points with residuals drawn anew."""
+def _interval(
+    curve: _Curve, top1: Floats, fit: tuple[float, float, float, float], images: int, seed: int
+) -> tuple[float, float]:
+    """Of the gain: the middle 95 % over curves through the fitted points with residuals and images drawn anew."""
     fitted, gain = curve.at(*fit), _gain(fit[1], fit[2])
     residuals = top1 - fitted
     residuals = (residuals - residuals.mean()) * np.sqrt(len(top1) / (len(top1) - PARAMETERS))
     rng = np.random.default_rng(seed)
     gains = []
     for _ in range(RESAMPLES):
-        _, short, exponent, _ = curve.fit(fitted + rng.choice(residuals, len(top1)))
+        drawn = fitted + rng.choice(residuals, len(top1)) + _other_images(fitted, images, rng)
+        _, short, exponent, _ = curve.fit(drawn)
         gains.append(_gain(short, exponent))
     # Where the fit stands at a bound, all other curves can lie on one side of it.
     low, high = np.quantile(gains, [0.025, 0.975])
     return float(min(low, gain)), float(max(high, gain))
+
+
+def _other_images(accuracy: Floats, images: int, rng: np.random.Generator) -> Floats:
+    """By how much a curve of other images could differ, at each of its points.
+
+    An image that comes to be classified rightly, and stays so, does it at one accuracy of all images: the share of so
+    many drawn ones that have is an empirical distribution function, and its error a Brownian bridge over accuracy
+    (van der Vaart 1998, "Asymptotic Statistics", section 19.1). Images that go back and forth are in the residuals.
+    """
+    order = np.argsort(accuracy)
+    reached = np.clip(accuracy[order], 0.0, 1.0)
+    walk = np.cumsum(np.sqrt(np.diff(reached, prepend=0.0, append=1.0)) * rng.standard_normal(len(reached) + 1))
+    bridge = np.empty_like(accuracy)
+    bridge[order] = (walk[:-1] - reached * walk[-1]) / np.sqrt(images)
+    return bridge

@@ -111,7 +111,7 @@ def classifier_curves(rows: Rows, title: str = "", limits: Limits | None = None,
 PRETRAINING_PANELS: dict[str, tuple[tuple[str, ...], float, str]] = {
     "loss": (("loss",), 1, "Contrastive loss"),
     "contrastive_top1": (("contrastive_top1",), 100, "Other view found (%)"),
-    "knn_top1": (("knn_top1",), 100, "kNN, validation (%)"),
+    "knn_top1": (("knn_top1",), 100, "kNN, left out in turn (%)"),
     "lr": (("lr",), 1, "Learning rate"),
     "effective_rank": (("effective_rank",), 1, "Effective rank (dimensions)"),
     "alignment": (("alignment", "uniformity"), 1, "Alignment, uniformity"),

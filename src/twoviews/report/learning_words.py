@@ -29,14 +29,13 @@ def _accuracy(curve: Any, points: list[tuple[float, float]]) -> list[str]:
     """Rising or level, and the forecast."""
     if not points:
         return []
-    looks = len(points)
+    looks, accuracy = len(points), _which_accuracy(curve)
     if looks == 1 or not dig(curve, "enough_points"):
         epoch, top1 = points[-1]
         seen = "1 look" if looks == 1 else f"{looks} looks"
         return [
-            f"kNN accuracy on validation images was {percent(top1)} at epoch {count(epoch)}; {seen} at the features "
-            "cannot show whether more epochs would help: a lower --monitor-epochs (in a study: "
-            "--pretrain.monitor-epochs) looks more often."
+            f"{accuracy} was {percent(top1)} at epoch {count(epoch)}; {seen} at the features cannot show whether more "
+            "epochs would help: a lower --monitor-epochs (in a study: --pretrain.monitor-epochs) looks more often."
         ]
     gain, ends = number(dig(curve, "expected_gain")), pair(dig(curve, "ci95"))
     if gain is None or ends is None:
@@ -44,8 +43,8 @@ def _accuracy(curve: Any, points: list[tuple[float, float]]) -> list[str]:
     (first, before), (last, after) = points[0], points[-1]
     state, advice = _state(ends)
     forecast = (
-        f"kNN accuracy on validation images went from {percent(before)} at epoch {count(first)} to {percent(after)} at "
-        f"epoch {count(last)} and {state}: by the curve through {looks} looks, twice the epochs "
+        f"{accuracy} went from {percent(before)} at epoch {count(first)} to {percent(after)} at epoch {count(last)} "
+        f"and {state}: by the curve through {looks} looks, twice the epochs "
         f"({count(dig(curve, 'next_epochs'))}) would bring about {signed(gain)} points (95% interval "
         f"{signed(ends[0])} to {signed(ends[1])}){advice}."
     )
@@ -57,6 +56,12 @@ def _accuracy(curve: Any, points: list[tuple[float, float]]) -> list[str]:
             "this one, so the curve does not count that as progress; it is a forecast from one run, not a measurement."
         )
     return [forecast, caveat]
+
+
+def _which_accuracy(curve: Any) -> str:
+    images = number(dig(curve, "images"))
+    asked = "labelled images" if images is None else f"{count(images)} labelled images"
+    return f"kNN accuracy on {asked}, each by the others,"
 
 
 def _state(ends: tuple[float, float]) -> tuple[str, str]:
@@ -78,7 +83,7 @@ def _below_its_best(points: list[tuple[float, float]]) -> list[str]:
         return []
     return [
         f"kNN accuracy was highest at epoch {count(epoch)}, {percent(best)}, and {percent(end)} at epoch "
-        f"{count(last)}: with few validation images that may be scatter; if another seed shows it too, stop earlier."
+        f"{count(last)}: that may be scatter; if another seed shows it too, stop earlier."
     ]
 
 
