@@ -83,9 +83,9 @@ RECIPES: dict[str, Recipe] = {
         settings={
             "image_size": 32,
             "backbone": "resnet18_w16",
-            "supervised": {**_SAMPLE_LABELLED, "base_lr": 1.2},
+            "supervised": {**_SAMPLE_LABELLED, "base_lr": 1.2, "epochs": 100},
             "pretrain": {**_SAMPLE_PRETRAIN, "epochs": 30, "warmup_epochs": 1},
-            "finetune": _SAMPLE_FINETUNE,
+            "finetune": {**_SAMPLE_FINETUNE, "epochs": 100},
         },
     ),
     "stl10": Recipe(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -49,13 +48,13 @@ def test_pages_are_given_once_and_go_back_at_the_end() -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     calls: list[tuple[int, int]] = []
     library = SimpleNamespace(mallopt=lambda name, value: calls.append((name, value)), malloc_trim=lambda pad: None)
     monkeypatch.setattr(heap, "_glibc", lambda: library)
     for name in (*heap._SAYS_ON_IT, "GLIBC_TUNABLES"):
         monkeypatch.delenv(name, raising=False)
-    yield calls
+    return calls
 
 
 def test_the_outer_of_two_ends_it(told: list[tuple[int, int]]) -> None:

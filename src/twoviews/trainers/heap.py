@@ -11,7 +11,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's numbers of what it sets
 _NEVER = -1
@@ -65,7 +65,5 @@ def _set(mmap_threshold: int, trim_threshold: int) -> None:
 def _glibc() -> ctypes.CDLL | None:
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
-        with suppress(AttributeError):
-            library.gnu_get_libc_version  # noqa: B018
-            return library
+        return library if hasattr(library, "gnu_get_libc_version") else None
     return None
