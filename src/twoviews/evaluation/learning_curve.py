@@ -48,8 +48,8 @@ def learning_curve(rows: Iterable[Mapping[str, Any]], images: int, seed: int = 0
     Returns:
         ``points`` and ``effective_rank``: [epoch, value] pairs; ``images``; ``epochs``, E; ``next_epochs``, 2E;
         ``enough_points``; and where there are at least ``ENOUGH_POINTS``, else None: ``a``, ``b``, ``c``;
-        ``annealing``, d; ``expected_top1``, the curve at 2E, a fraction; ``expected_gain`` over the curve at E and its ``ci95``, in
-        percentage points.
+        ``annealing``, d; ``expected_top1``, the curve at 2E, a fraction; ``expected_gain`` over the curve at E and its
+        ``ci95``, in percentage points.
     """
     kept = [row for row in rows if row.get("epoch") is not None]
     seen = [row for row in kept if row.get("knn_top1") is not None]
