@@ -29,11 +29,13 @@ from torch import nn
 
 from twoviews.settings import PretrainCommand
 from twoviews.stages.backbones import new_backbone
+from twoviews.trainers.heap import SAYS_ON_IT
 from twoviews.trainers.optimizer import build_optimizer
 
 SAME = ("backbone", "image_size", "view_size", "batch_size", "threads")
 FIGURES = ("ms", "pages", "peak_mib")
 OWN_WORD = {"GLIBC_TUNABLES": "glibc.malloc.check=0"}  # the default; a user's word on malloc is left to stand
+SILENT = {name: value for name, value in os.environ.items() if name not in (*SAYS_ON_IT, *OWN_WORD)}
 Work = Callable[[], object]
 
 
@@ -60,7 +62,7 @@ def memory(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in SAME if vars(arguments)[name]
             ]
             called = [sys.executable, __file__, "steps", *options, f"--steps={arguments.steps}"]
-            environment = os.environ | ({} if way == "kept" else OWN_WORD)
+            environment = SILENT | ({} if way == "kept" else OWN_WORD)
             done = subprocess.run(called, env=environment, check=True, capture_output=True, text=True)
             row = json.loads(done.stdout.splitlines()[0])
             rows.append({key: row[key] for key in FIGURES})

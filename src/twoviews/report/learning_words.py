@@ -60,8 +60,9 @@ def _accuracy(curve: Any, points: list[tuple[float, float]]) -> list[str]:
 
 def _which_accuracy(curve: Any) -> str:
     images = number(dig(curve, "images"))
-    asked = "labelled images" if images is None else f"{count(images)} labelled images"
-    return f"kNN accuracy on {asked}, each by the others,"
+    if images is None:  # a run of before all labelled images were classified
+        return "kNN accuracy on validation images"
+    return f"kNN accuracy on {count(images)} labelled images, each by the others,"
 
 
 def _state(ends: tuple[float, float]) -> tuple[str, str]:

@@ -53,10 +53,11 @@ def run_bench(settings: BenchCommand) -> list[Row]:
         say(header(about))
     rows: list[Row] = []
     try:
-        for what, measured in _measurements(wanted, settings, training, engine):
-            new = [{"what": what, **about, **row} for row in measured]
-            say("\n".join(map(json.dumps, new)) if settings.json else f"\n{table(what, new)}")
-            rows += new
+        with freed_memory_kept():
+            for what, measured in _measurements(wanted, settings, training, engine):
+                new = [{"what": what, **about, **row} for row in measured]
+                say("\n".join(map(json.dumps, new)) if settings.json else f"\n{table(what, new)}")
+                rows += new
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error, surely=True):
             raise
@@ -83,7 +84,7 @@ def _measurements(
     if wanted == ("loss",):
         yield "loss", list(_loss(settings, training, engine))
         return
-    with bench_images(settings.unlabeled, training) as images, freed_memory_kept():
+    with bench_images(settings.unlabeled, training) as images:
         for what in wanted:
             if what == "step":
                 yield what, [_step(settings, training, images, engine)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from twoviews.dataset.images import ImageSet, Indices
 from twoviews.dataset.splits import Splits
 from twoviews.settings import MapSettings
-from twoviews.spacing import evenly_spaced
+from twoviews.spacing import evenly_spaced, evenly_spaced_parts
 
 MAP_IMAGES = 5_000  # test images, where they are alone on the maps
 MOST_IMAGES = 13_000  # test and labelled images together: STL10's 8,000 and 5,000
@@ -38,12 +38,12 @@ def map_parts(settings: MapSettings, test: ImageSet, splits: Splits) -> list[Dra
     """The parts on the maps in the order of index.csv: test images first, then those of training and validation."""
     if settings.map_splits == "test":
         return [DrawnSplit("test", test, evenly_spaced(len(test), MAP_IMAGES))]
-    first, second = len(splits.train), len(splits.val)
-    tests = min(len(test), max(FEWEST_TEST_IMAGES, MOST_IMAGES - first - second))
-    labelled = evenly_spaced(first + second, MOST_IMAGES - tests)
+    labelled = len(splits.train), len(splits.val)
+    tests = min(len(test), max(FEWEST_TEST_IMAGES, MOST_IMAGES - sum(labelled)))
+    train, val = evenly_spaced_parts(labelled, MOST_IMAGES - tests)
     parts = [
         DrawnSplit("test", test, evenly_spaced(len(test), tests)),
-        DrawnSplit("train", splits.train, labelled[labelled < first]),
-        DrawnSplit("val", splits.val, labelled[labelled >= first] - first),
+        DrawnSplit("train", splits.train, train),
+        DrawnSplit("val", splits.val, val),
     ]
     return [part for part in parts if len(part.drawn)]

@@ -27,7 +27,7 @@ from twoviews.report.figure_data import PRETRAINING_KEYS, curve_data
 from twoviews.report.figure_files import write_figure
 from twoviews.report.figures import pretraining_curves
 from twoviews.settings import PretrainCommand
-from twoviews.spacing import evenly_spaced
+from twoviews.spacing import evenly_spaced, evenly_spaced_parts
 from twoviews.stages.backbones import about_model, new_backbone, say_model
 from twoviews.stages.in_run_folder import in_run_folder
 from twoviews.stages.plan import begin_from_fork, plan
@@ -84,12 +84,11 @@ def _labelled(shared: Shared) -> list[ImageSet]:
     Pretraining reads no label, so that none of them has to be kept back; and in accuracy on validation images alone,
     often a hundred, a curve is lost in its scatter.
     """
-    train, val = shared.splits.train, shared.splits.val
     if not shared.can_train:
         return []
-    taken = evenly_spaced(len(train) + len(val), MONITOR_IMAGES)
-    parts = train.take(taken[taken < len(train)]), val.take(taken[taken >= len(train)] - len(train))
-    return [images for images in parts if len(images)]
+    parts = shared.splits.train, shared.splits.val
+    taken = evenly_spaced_parts([len(part) for part in parts], MONITOR_IMAGES)
+    return [part.take(positions) for part, positions in zip(parts, taken, strict=True) if len(positions)]
 
 
 def _monitor(

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's numbers of what it sets
 _NEVER = -1
-LARGE = 2**28  # bytes; what is larger comes from the system and goes back to it, so that no heap has gaps as large
-USUAL = 2**25  # bytes; to which glibc lets the limit grow by itself, and that for the heap's top to twice as many
-_SAYS_ON_IT = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_")
+# Bytes; what is larger comes from the system and goes back to it, so that no heap has gaps as large.
+LARGE = 2**28
+USUAL = 2**25  # to which glibc lets this limit grow by itself, and that for the heap's top to twice as much
+SAYS_ON_IT = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_")
 
 _depth = 0
 
@@ -43,7 +44,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """From now on as glibc does it by itself."""
+    """From now on as glibc does it by itself after large pieces were freed; before, it would give back smaller ones."""
     _set(USUAL, 2 * USUAL)
 
 
@@ -55,10 +56,11 @@ def give_back() -> None:
 
 
 def _set(mmap_threshold: int, trim_threshold: int) -> None:
-    said = any(name in os.environ for name in _SAYS_ON_IT) or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
+    said = any(name in os.environ for name in SAYS_ON_IT) or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
     library = _glibc()
     if library is not None and not said:
-        library.mallopt(_MMAP_THRESHOLD, mmap_threshold)
+        if not library.mallopt(_MMAP_THRESHOLD, mmap_threshold):  # up to glibc 2.34 it may not be more than the usual
+            library.mallopt(_MMAP_THRESHOLD, USUAL)
         library.mallopt(_TRIM_THRESHOLD, trim_threshold)
 
 
