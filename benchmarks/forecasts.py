@@ -5,9 +5,9 @@
 
 The sample's recipe is pretrained for each of ``--epochs``, each twice the one before, with a twenty-fifth of them for
 warm-up (at least one) and a look of the monitor every twelfth part. Of a run the forecast is what a report says: points
-of kNN accuracy that twice the epochs would bring, with its interval, from 100 validation images. What came of it is the
-kNN accuracy of the longer run beyond the shorter one's, on the 5,000 development images (development.py), of which no
-forecast knew.
+of kNN accuracy that twice the epochs would bring, with its interval, from the sample's labelled images. What they
+brought is the kNN accuracy of the longer run beyond the shorter one's, on the 5,000 development images
+(development.py), of which no forecast knew.
 
 Every run has a folder of its own under OUT; a finished one is not run again, a stopped one goes on. Prints a JSON line
 for each pair of runs, then a table with each seed's figures.
@@ -22,11 +22,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from development import take_images, trial
 
-from twoviews.evaluation.learning_curve import ENOUGH_POINTS
-from twoviews.files import read_json
+from twoviews.evaluation.learning_curve import ENOUGH_POINTS, learning_curve
+from twoviews.files import read_json, read_json_lines
 
 LOOKS = 12
 
@@ -64,7 +63,9 @@ def pretrained(folder: Path, epochs: int, seed: int, arguments: argparse.Namespa
     }
     run = folder / f"epochs{epochs}"
     score = trial("pretrain", run, changes)
-    return {"epochs": epochs, "knn": 100 * score["knn"], **read_json(run / "results.json")["learning_curve"]}
+    images = read_json(run / "results.json")["learning_curve"]["images"]
+    curve = learning_curve(read_json_lines(run / "metrics.jsonl"), images, seed)
+    return {"epochs": epochs, "knn": 100 * score["knn"], **curve}
 
 
 def compared(shorter: dict[str, Any], longer: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +75,7 @@ def compared(shorter: dict[str, Any], longer: dict[str, Any]) -> dict[str, Any]:
     return {
         "epochs": shorter["epochs"],
         "forecast": round(shorter["expected_gain"], 2),
+        "laws": [round(law["expected_gain"], 2) for law in shorter["laws"]],
         "interval": [round(low, 2), round(high, 2)],
         "brought": round(brought, 2),
         "held": bool(low <= brought <= high),
@@ -82,15 +84,17 @@ def compared(shorter: dict[str, Any], longer: dict[str, Any]) -> dict[str, Any]:
 
 def table(found: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Lines of a table, by the shorter run's epochs."""
-    yield "| epochs | forecast for twice as many | what they brought | intervals that held it | mean width |"
+    yield "| epochs | forecast for twice as many | by each law | its interval | what they brought |"
     yield "|---|---|---|---|---|"
     rows = list(found)
     for epochs in sorted({row["epochs"] for row in rows}):
         these = [row for row in rows if row["epochs"] == epochs]
         forecast, brought = (", ".join(f"{row[key]:+.1f}" for row in these) for key in ("forecast", "brought"))
-        width = float(np.mean([row["interval"][1] - row["interval"][0] for row in these]))
-        held = f"{sum(row['held'] for row in these)} of {len(these)}"
-        yield f"| {epochs} | {forecast} | {brought} | {held} | {width:.1f} |".replace("-", "−")
+        laws, intervals = (
+            ", ".join(f"{low:.1f} to {high:.1f}" for low, high in (row[key] for row in these))
+            for key in ("laws", "interval")
+        )
+        yield f"| {epochs} | {forecast} | {laws} | {intervals} | {brought} |".replace("-", "−")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twoviews.report.number_words import count, percent, signed
@@ -44,18 +44,24 @@ def _accuracy(curve: Any, points: list[tuple[float, float]]) -> list[str]:
     state, advice = _state(ends)
     forecast = (
         f"{accuracy} went from {percent(before)} at epoch {count(first)} to {percent(after)} at epoch {count(last)} "
-        f"and {state}: by the curve through {looks} looks, twice the epochs "
+        f"and {state}: by curves through {looks} looks, twice the epochs "
         f"({count(dig(curve, 'next_epochs'))}) would bring about {signed(gain)} points (95% interval "
         f"{signed(ends[0])} to {signed(ends[1])}){advice}."
     )
-    lift = number(dig(curve, "annealing"))
-    caveat = "This is a forecast from one run, not a measurement."
-    if lift is not None and 100 * lift >= 0.1:
-        caveat = (
-            f"The falling learning rate lifts the last looks by about {100 * lift:.1f} points, in a longer run as in "
-            "this one, so the curve does not count that as progress; it is a forecast from one run, not a measurement."
-        )
-    return [forecast, caveat]
+    return [forecast, _caveat(items(dig(curve, "laws")))]
+
+
+def _caveat(laws: Sequence[Any]) -> str:
+    """What the forecast rests on: two laws, where the falling learning rate lifted the last looks."""
+    lift = number(dig(laws[0], "annealing")) if laws else None
+    if lift is None or 100 * lift < 0.1:
+        return "This is a forecast from one run, not a measurement."
+    same, grown = (signed(number(dig(law, "expected_gain"))) for law in (laws[0], laws[-1]))
+    return (
+        f"The falling learning rate seems to lift the last looks by about {100 * lift:.1f} points: if it lifts those "
+        f"of a longer run by as much, that brings {same}, if this is progress like the rest, {grown}. One run cannot "
+        "tell; it is a forecast, not a measurement."
+    )
 
 
 def _which_accuracy(curve: Any) -> str:
