@@ -76,28 +76,24 @@ def learning_curve(rows: Iterable[Mapping[str, Any]], images: int, seed: int = 0
     at = [index for index, row in enumerate(kept) if row.get("knn_top1") is not None]
     top1 = np.array([row["knn_top1"] for row in seen], dtype=np.float64)
     rng = np.random.default_rng(seed)
-    laws, ends, gains = [], [], []
+    laws: list[dict[str, float]] = []
+    ends, gains = [], []
     for lifting in (annealed, np.zeros_like(annealed)):
         curve = _Curve(progress[at] / progress[-1], lifting[at])
         fit = ceiling, short, exponent, lift = curve.refined(top1)
         gain = _gain(short, exponent)
-        laws.append(
-            {
-                "a": ceiling,
-                "b": short * float(epochs) ** exponent,
-                "c": exponent,
-                "annealing": lift,
-                "expected_gain": 100 * gain,
-            }
-        )
+        b = short * float(epochs) ** exponent
+        laws.append({"a": ceiling, "b": b, "c": exponent, "annealing": lift, "expected_gain": 100 * gain})
         ends.append(ceiling - short + lift * float(annealed[-1]) + gain)
-        # Where the fit stands at a bound, all other curves can lie on one side of it.
-        gains += [gain, *_other_gains(curve, top1, fit, images, rng)]
+        gains += _other_gains(curve, top1, fit, images, rng)
+    expected = [law["expected_gain"] for law in laws]
+    low, high = 100 * np.quantile(gains, [0.025, 0.975])
     found |= {
         "laws": laws,
         "expected_top1": float(np.clip(np.mean(ends), 0.0, 1.0)),
-        "expected_gain": float(np.mean([law["expected_gain"] for law in laws])),
-        "ci95": [100 * float(end) for end in np.quantile(gains, [0.025, 0.975])],
+        "expected_gain": float(np.mean(expected)),
+        # Where a fit stands at a bound, all other curves can lie on one side of it.
+        "ci95": [float(min(low, *expected)), float(max(high, *expected))],
     }
     return found
 
