@@ -133,6 +133,20 @@ def test_a_closed_terminal_ends_nothing() -> None:
     assert rest(process) == (0, "still here\n", "")
 
 
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "TORCHELASTIC_RUN_ID"])
+def test_torchrun_passes_a_closed_terminal_on_and_the_step_is_saved(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "2")
+    seen: list[int | None] = []
+    with pytest.raises(Stopped) as stopped:
+        loop(signal.SIGHUP, seen=seen)
+    assert seen == [None, 143]
+    assert stopped.value.exit_code == 143
+    process = started("say('ready')", "os.kill(os.getpid(), signal.SIGHUP)", "time.sleep(60)")
+    code, _, said = rest(process)
+    assert code == 143
+    assert "stopped by SIGHUP" in said
+
+
 def test_a_process_that_a_library_forks_ends_as_any() -> None:
     process = started(
         "child = os.fork()",

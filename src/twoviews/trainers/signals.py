@@ -20,7 +20,7 @@ from typing import Any
 from twoviews.errors import Stopped
 
 _GRACE_SECONDS = 10.0  # for tidying up; what is on the disk is valid at any time
-_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 143}
+_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 143, "SIGHUP": 143}
 
 
 class StoppedAtOnce(KeyboardInterrupt):
@@ -37,15 +37,21 @@ class StoppedAtOnce(KeyboardInterrupt):
         self.exit_code = _EXIT_CODES[name]
 
 
+def _goes_on_unseen() -> bool:
+    """Whether a closed terminal ends nothing: ``torchrun`` passes it on to its processes and then ends them."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" and "TORCHELASTIC_RUN_ID" not in os.environ
+
+
 def _set_handlers(handle: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
     """Let ``handle`` take the signals; returns the handlers before it."""
     before: dict[int, Any] = {}
-    # Python lets the main thread alone set handlers; Windows has no SIGUSR1.
+    # Python lets the main thread alone set handlers; Windows has no SIGUSR1 and no SIGHUP.
     if threading.current_thread() is threading.main_thread():
         for name in _EXIT_CODES:
             number = getattr(signal, name, None)
             if number is not None:
-                before[number] = signal.signal(number, handle)
+                unheard = name == "SIGHUP" and _goes_on_unseen()
+                before[number] = signal.signal(number, signal.SIG_IGN if unheard else handle)
     return before
 
 
@@ -56,7 +62,8 @@ def _restore_handlers(before: dict[int, Any]) -> None:
 
 @contextmanager
 def stops_at_once() -> Iterator[None]:
-    """Within this block SIGINT, SIGTERM and SIGUSR1 raise ``StoppedAtOnce``; a closed terminal ends nothing."""
+    """Within this block SIGINT, SIGTERM and SIGUSR1 raise ``StoppedAtOnce``; a closed terminal ends nothing, or as they
+    do under ``torchrun``."""
     own = os.getpid()
     stopping = False
     timers: list[threading.Timer] = []
@@ -97,9 +104,6 @@ def stops_at_once() -> Iterator[None]:
 
     before, hook = _set_handlers(handle), sys.unraisablehook
     sys.unraisablehook = again
-    # torchrun passes a closed terminal on to its processes as the wish to end.
-    if before and hasattr(signal, "SIGHUP") and os.environ.get("WORLD_SIZE", "1") == "1":
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield
     finally:
@@ -110,7 +114,7 @@ def stops_at_once() -> Iterator[None]:
 
 
 class StopRequests:
-    """Within its block, SIGINT, SIGTERM and SIGUSR1 set ``exit_code`` instead of ending the process.
+    """Within its block, SIGINT, SIGTERM and SIGUSR1 (under ``torchrun`` SIGHUP too) set ``exit_code`` and end nothing.
 
     Raises:
         Stopped: at the end of the block, where a signal came too late for the loop to see it.
