@@ -49,9 +49,8 @@ def _set_handlers(handle: Callable[[int, FrameType | None], None]) -> dict[int, 
     if threading.current_thread() is threading.main_thread():
         for name in _EXIT_CODES:
             number = getattr(signal, name, None)
-            if number is not None:
-                unheard = name == "SIGHUP" and _goes_on_unseen()
-                before[number] = signal.signal(number, signal.SIG_IGN if unheard else handle)
+            if number is not None and not (name == "SIGHUP" and _goes_on_unseen()):
+                before[number] = signal.signal(number, handle)
     return before
 
 
@@ -104,6 +103,8 @@ def stops_at_once() -> Iterator[None]:
 
     before, hook = _set_handlers(handle), sys.unraisablehook
     sys.unraisablehook = again
+    if before and hasattr(signal, "SIGHUP") and _goes_on_unseen():
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield
     finally:
