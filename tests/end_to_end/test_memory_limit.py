@@ -20,7 +20,9 @@ import torch
 import twoviews.stages.pretrain
 from lightning_fabric import Fabric
 from twoviews.cli import main
+from twoviews.model.batchnorm_start import compiled_for
 
+compiled_for(torch.float32)  # a compiler that starts takes as much as a batch
 torch.backends.mkldnn.set_flags(False)
 taken = next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmSize"))
 limit = taken + (int(sys.argv[1]) << 20)
@@ -63,6 +65,6 @@ def test_the_command_ends_with_the_largest_batch_that_fits(tmp_path: Path) -> No
     assert int(found[1]) == fitting
     assert 16 < fitting < BATCH
     assert not (tmp_path / "output/pretrain-photos/checkpoints").exists()
-    # It is about right in another process too, whose heap may hold a tenth less.
-    done = pretrain(tmp_path, 300, "--new", "--batch-size", fitting * 3 // 4)
+    # In another process it is about right: where addresses are scarce its heap may hold a third less.
+    done = pretrain(tmp_path, 300, "--new", "--batch-size", fitting // 2)
     assert done.returncode == 0, done.stderr

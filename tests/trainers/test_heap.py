@@ -112,6 +112,16 @@ def test_what_the_user_says_of_malloc_holds(
         assert bool(told) != is_said
 
 
+def test_where_addresses_are_scarce_the_heap_is_left_alone(
+    told: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (2**40, resource.RLIM_INFINITY))
+    with freed_memory_kept():
+        pass
+    assert told == []
+
+
 @pytest.mark.parametrize(("system", "symbols"), [("darwin", {}), ("linux", {})])
 def test_without_glibc_nothing_is_done(system: str, symbols: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heap.sys, "platform", system)

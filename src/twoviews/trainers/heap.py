@@ -2,7 +2,8 @@
 
 glibc hands a large piece back to the system as it is freed, and the top of its heap with it. Training frees all
 activations at the end of a step: the system then gives thousands of pages anew in the next one, each of them cleared
-and mapped at its first touch. Other C libraries, and a user's own word on glibc's, are left alone.
+and mapped at its first touch. Other C libraries, a user's own word on glibc's, and processes of limited address space
+are left alone.
 """
 
 from __future__ import annotations
@@ -58,10 +59,17 @@ def give_back() -> None:
 def _set(mmap_threshold: int, trim_threshold: int) -> None:
     said = any(name in os.environ for name in SAYS_ON_IT) or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
     library = _glibc()
-    if library is not None and not said:
+    if library is not None and not said and not _is_limited():
         if not library.mallopt(_MMAP_THRESHOLD, mmap_threshold):  # up to glibc 2.34 it may not be more than the usual
             library.mallopt(_MMAP_THRESHOLD, USUAL)
         library.mallopt(_TRIM_THRESHOLD, trim_threshold)
+
+
+def _is_limited() -> bool:
+    """Whether addresses are scarce (``ulimit -v``): gaps of a heap that is kept would count as used."""
+    from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit  # not on Windows
+
+    return getrlimit(RLIMIT_AS)[0] != RLIM_INFINITY
 
 
 def _glibc() -> ctypes.CDLL | None:
