@@ -52,7 +52,7 @@ def learned(seen: list[dict[str, Any]], images: int = MANY, seed: int = 0) -> di
     return learning_curve(seen, images, seed)
 
 
-@pytest.mark.parametrize("rates", [cosine(), [0.3] * EPOCHS], ids=["cosine", "constant"])
+@pytest.mark.parametrize("rates", [cosine(), CONSTANT], ids=["cosine", "constant"])
 @pytest.mark.parametrize("truth", [(0.6, 0.4, 0.5, 0.03), (0.5, 0.35, 1.0, 0.0), (0.7, 0.6, 0.2, 0.05)])
 def test_a_curve_without_scatter_is_found_again(rates: list[float], truth: tuple[float, ...]) -> None:
     a, b, c, d = truth

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from twoviews.dataset.augmentations import Augmentation, one_view
-from twoviews.dataset.images import ImageSet
+from twoviews.dataset.images import ImageSet, Indices
 from twoviews.evaluation.contrastive_quality import (
     alignment,
     collapse_warning,
@@ -91,6 +91,11 @@ def _labelled(shared: Shared) -> list[ImageSet]:
     return [part.take(positions) for part, positions in zip(parts, taken, strict=True) if len(positions)]
 
 
+def _labels_of(images: ImageSet) -> Indices:
+    assert images.labels is not None
+    return images.labels
+
+
 def _monitor(
     settings: PretrainCommand,
     shared: Shared,
@@ -100,7 +105,7 @@ def _monitor(
 ) -> Callable[[int], dict[str, float]]:
     """Every few epochs: leave-one-out kNN, alignment and uniformity, effective rank; a warning on collapse."""
     splits, engine, norm = shared.splits, shared.engine, shared.normalisation
-    labels = [images.labels for images in labelled if images.labels is not None]
+    labels = np.concatenate([_labels_of(images) for images in labelled]) if labelled else np.empty(0, np.int64)
     pairs = splits.unlabeled.take(evenly_spaced(len(splits.unlabeled), MONITOR_PAIRS))
     warned = False
 
@@ -111,8 +116,7 @@ def _monitor(
         figures: dict[str, float] = {}
         if labelled:
             features = np.concatenate([forward_all(backbone, images, norm, engine) for images in labelled])
-            classes = len(splits.class_names)
-            _, tried = choose_knn(features, np.concatenate(labels), classes, [MONITOR_K], [MONITOR_TEMPERATURE])
+            _, tried = choose_knn(features, labels, len(splits.class_names), [MONITOR_K], [MONITOR_TEMPERATURE])
             figures["knn_top1"] = tried[0]["cv_top1"]
         first, second = (
             _features_of_view(view, backbone, pairs, augmentation, settings.seed, shared) for view in (0, 1)

@@ -28,25 +28,15 @@ _depth = 0
 def freed_memory_kept() -> Iterator[None]:
     """Within it freed memory is kept; at its end all is given back. One within another is the outer's to end."""
     global _depth
-    keep_freed_memory()
+    _set(LARGE, _NEVER)
     _depth += 1
     try:
         yield
     finally:
         _depth -= 1
-        if not _depth:
-            return_freed_memory()
+        if not _depth:  # as glibc does it by itself once large pieces were freed; before, it gives back smaller ones
+            _set(USUAL, 2 * USUAL)
         give_back()
-
-
-def keep_freed_memory() -> None:
-    """From now on freed memory stays with the process, unless the environment says otherwise."""
-    _set(LARGE, _NEVER)
-
-
-def return_freed_memory() -> None:
-    """From now on as glibc does it by itself after large pieces were freed; before, it would give back smaller ones."""
-    _set(USUAL, 2 * USUAL)
 
 
 def give_back() -> None:
