@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ from twoviews import cli, cpus
 from twoviews.cpus import let_waiting_threads_sleep
 from twoviews.processor import multiplies_in_bf16
 
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
@@ -52,12 +55,24 @@ def test_processors_that_multiply_in_bf16_keep_openmp_s_default(
         monkeypatch.delenv(name, raising=False)
     cpuinfo = tmp_path / "cpuinfo"
     monkeypatch.setattr(cpus, "_CPUINFO", cpuinfo)
-    for flags, set_to in (("fpu avx2 avx512f avx512_bf16", None), ("fpu amx_bf16", None), ("fpu avx2", "PASSIVE")):
-        cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : none\n", encoding="utf-8")
+    for name in LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    for vendor, flags, limit, set_to in (
+        ("AuthenticAMD", "fpu avx2 avx512f avx512_bf16", "", None),
+        ("GenuineIntel", "fpu avx2 avx512f avx512_bf16", "", "PASSIVE"),  # slower in bf16 than in float32
+        ("GenuineIntel", "fpu avx512_bf16 amx_bf16", "", None),
+        ("GenuineIntel", "fpu avx512_bf16 amx_bf16", "AVX512_CORE_BF16", "PASSIVE"),
+        ("AuthenticAMD", "fpu avx512_bf16", "AVX512_CORE_BF16", None),
+        ("AuthenticAMD", "fpu avx512_bf16", "AVX2", "PASSIVE"),
+        ("AuthenticAMD", "fpu avx2", "", "PASSIVE"),
+    ):
+        text = f"processor : 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\nbugs : none\n"
+        cpuinfo.write_text(text, encoding="utf-8")
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
         monkeypatch.setenv("OMP_WAIT_POLICY", "x")  # so that it is taken back
         monkeypatch.delenv("OMP_WAIT_POLICY")
         let_waiting_threads_sleep()
-        assert os.environ.get("OMP_WAIT_POLICY") == set_to
+        assert os.environ.get("OMP_WAIT_POLICY") == set_to, (vendor, flags, limit)
     cpuinfo.unlink()
     monkeypatch.delenv("OMP_WAIT_POLICY")
     let_waiting_threads_sleep()
@@ -68,3 +83,11 @@ def test_processors_that_multiply_in_bf16_keep_openmp_s_default(
 def test_what_the_system_says_of_bf16_is_what_pytorch_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert cpus._computes_in_bf16() == multiplies_in_bf16()
+
+
+def test_a_limit_of_onednn_s_is_kept_to() -> None:
+    """From its start a process computes in what is left, so another processor can be tried on this one."""
+    code = "from twoviews import cpus, processor; print(processor.multiplies_in_bf16(), cpus._computes_in_bf16())"
+    given = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
+    ran = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    assert ran.stdout == "False False\n"

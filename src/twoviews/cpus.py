@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,10 @@ _GROUP = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
 _WAITING = "OMP_WAIT_POLICY"
 _OTHER_SAYS_ON_WAITING = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+# oneDNN's environment variables for the instructions it may use, and their values, later ones having more.
+_ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_BELOW_BF16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
+_BELOW_AMX = (*_BELOW_BF16, "avx512_core_bf16", "avx512_core_fp16", "avx10_1_512")
 
 
 def let_waiting_threads_sleep() -> None:
@@ -28,10 +33,26 @@ def let_waiting_threads_sleep() -> None:
 
 def _computes_in_bf16() -> bool:
     """As ``processor.multiplies_in_bf16``, from the system's word, on Linux; elsewhere it is not known."""
+    flags = _said_of_processor("flags").split()
+    may_use = {name for name in ("amx_bf16", "avx512_bf16") if name in flags and onednn_may_use(name)}
+    return "amx_bf16" in may_use or ("avx512_bf16" in may_use and not is_made_by_intel())
+
+
+def is_made_by_intel() -> bool:
+    return "GenuineIntel" in (_said_of_processor("vendor_id") or platform.processor())
+
+
+def onednn_may_use(instructions: str) -> bool:
+    """Whether the environment leaves ``amx_bf16`` or ``avx512_bf16`` to oneDNN, whose limit others should know."""
+    limit = next((os.environ[name].lower() for name in _ONEDNN_LIMITS if name in os.environ), "")
+    return limit not in (_BELOW_AMX if instructions == "amx_bf16" else _BELOW_BF16)
+
+
+def _said_of_processor(key: str) -> str:
+    """The system's word on the first processor, on Linux; elsewhere nothing."""
     with suppress(OSError), open(_CPUINFO, encoding="utf-8", errors="replace") as file:
-        flags = next((line for line in file if line.startswith("flags")), "")
-        return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
-    return False
+        return next((line.partition(":")[2].strip() for line in file if line.startswith(key)), "")
+    return ""
 
 
 def usable_cpus() -> int:

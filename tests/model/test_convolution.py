@@ -60,8 +60,8 @@ def test_float32_gradients_are_those_of_float64(
     x = torch.randn(4, 8, *size).contiguous(memory_format=torch.channels_last)
     upstream = torch.randn_like(plain(x))
     exact = gradients(copy.deepcopy(plain).double(), x.double(), upstream.double(), bf16=False)
-    monkeypatch.setattr(convolution, "has_avx2_at_most", lambda: True)
-    monkeypatch.setattr(convolution, "_FLOAT32_AVX2", dict.fromkeys(convolution._FLOAT32_AVX2, (16, 8)))
+    patches = convolution._Ways(dict.fromkeys(convolution._BF16.products, (16, 8)))
+    monkeypatch.setattr(convolution, "_FLOAT32", {convolution.widest_vectors(): patches})
     ours = gradients(fast, x, upstream, bf16=False)
     assert torch.equal(ours[0], plain(x))
     for mine, right in zip(ours, exact, strict=True):
@@ -73,7 +73,7 @@ def test_float32_gradients_are_those_of_float64(
 
 
 def test_in_float32_on_other_processors_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "has_avx2_at_most", lambda: False)
+    monkeypatch.setattr(convolution, "widest_vectors", lambda: "DEFAULT")
     torch.manual_seed(0)
     plain = nn.Conv2d(8, 16, 3, 2, 1, bias=False)
     fast = speed_up_convolutions(copy.deepcopy(plain))

@@ -85,19 +85,19 @@ def test_frozen_weights_pass_the_gradient_on_and_a_first_layer_asks_for_none() -
 
 
 @pytest.mark.parametrize(
-    ("channels", "kernel", "stride", "size", "taken"),
+    ("channels", "kernel", "stride", "size", "in_bf16", "in_float32"),
     [
-        (64, 3, 1, 2, True),
-        (64, 3, 2, 4, True),
-        (64, 3, 1, 1, True),
-        (64, 3, 1, 3, False),  # nine pixels go out
-        (64, 3, 2, 5, False),  # twenty-five come in
-        (64, 1, 1, 2, False),  # is a matrix product as it is
-        (1024, 3, 2, 4, False),  # 64 million numbers
+        (64, 3, 1, 2, True, True),
+        (64, 3, 1, 1, True, True),
+        (64, 3, 2, 4, True, False),  # sixteen pixels come in, which pays with AMX
+        (64, 3, 1, 3, False, False),  # nine pixels go out
+        (64, 3, 2, 5, False, False),  # twenty-five come in
+        (64, 1, 1, 2, False, False),  # is a matrix product as it is
+        (1024, 3, 2, 4, False, False),  # 64 million numbers
     ],
 )
 def test_where_it_is_taken(
-    channels: int, kernel: int, stride: int, size: int, taken: bool, monkeypatch: pytest.MonkeyPatch
+    channels: int, kernel: int, stride: int, size: int, in_bf16: bool, in_float32: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conv = speed_up_convolutions(nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False))
     calls: list[torch.Size] = []
@@ -111,11 +111,16 @@ def test_where_it_is_taken(
             return out
 
     monkeypatch.setattr(small_maps, "SmallMapConvolution", Seen)
+    x = torch.randn(2, channels, size, size)
     with torch.no_grad():
-        bf16(conv, torch.randn(2, channels, size, size))
-        assert bool(calls) == taken
+        bf16(conv, x)
+        assert bool(calls) == in_bf16
         calls.clear()
-        conv(torch.randn(2, channels, size, size))  # float32
         monkeypatch.setattr(convolution, "multiplies_in_tiles", lambda: False)
-        bf16(conv, torch.randn(2, channels, size, size))
+        bf16(conv, x)
         assert not calls
+        for vectors in ("AVX2", "AVX512", "DEFAULT"):
+            calls.clear()
+            monkeypatch.setattr(convolution, "widest_vectors", lambda name=vectors: name)
+            conv(x)
+            assert bool(calls) == (in_float32 and vectors != "DEFAULT")

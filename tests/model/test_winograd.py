@@ -80,23 +80,29 @@ def test_the_same_bits_each_time() -> None:
 @pytest.mark.parametrize(
     ("channels", "images", "size", "taken"),
     [
-        (128, 128, (3, 3), True),
-        (128, 32, (8, 8), True),
+        (128, 64, (3, 3), True),
+        (128, 16, (8, 8), True),
         (64, 128, (4, 4), True),
         (64, 128, (8, 8), False),  # too few channels for several tiles
         (32, 128, (4, 4), False),  # and for one
-        (128, 127, (4, 4), False),  # too few tiles
+        (128, 63, (4, 4), False),  # too few tiles
         (128, 512, (1, 1), False),  # a pixel is no map
     ],
 )
-@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize(("trained", "vectors"), [(True, "AVX2"), (False, "AVX2"), (True, "AVX512")])
 def test_where_a_convolution_goes_this_way(
-    channels: int, images: int, size: tuple[int, int], taken: bool, trained: bool, monkeypatch: pytest.MonkeyPatch
+    channels: int,
+    images: int,
+    size: tuple[int, int],
+    taken: bool,
+    trained: bool,
+    vectors: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = []
     apply = Winograd.apply
     monkeypatch.setattr(Winograd, "apply", lambda *given: seen.append(1) or apply(*given))
-    monkeypatch.setattr(convolution, "has_avx2_at_most", lambda: True)
+    monkeypatch.setattr(convolution, "widest_vectors", lambda: vectors)
     torch.manual_seed(0)
     plain = nn.Conv2d(channels, channels, 3, padding=1, bias=False).requires_grad_(trained)
     fast = speed_up_convolutions(copy.deepcopy(plain))
@@ -108,12 +114,12 @@ def test_where_a_convolution_goes_this_way(
     seen.clear()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         fast(x[:1].expand_as(x))
-    monkeypatch.setattr(convolution, "has_avx2_at_most", lambda: False)
+    monkeypatch.setattr(convolution, "widest_vectors", lambda: "DEFAULT")
     fast(x)
     assert not seen
 
 
 def test_one_image_without_a_batch_goes_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "has_avx2_at_most", lambda: True)
+    monkeypatch.setattr(convolution, "widest_vectors", lambda: "AVX2")
     fast = speed_up_convolutions(nn.Conv2d(128, 128, 3, padding=1, bias=False))
     assert fast(torch.randn(128, 8, 8)).shape == (128, 8, 8)

@@ -2,15 +2,15 @@
 
 oneDNN's kernels for the gradient of the weights fall to a third of the machine's matrix-product rate, and to a tenth,
 where the output is a few pixels wide or the stride is 2: in bf16 on processors with AVX512-BF16 or AMX, in float32 on
-those with AVX2 alone. Its kernels for the gradient of the input do so for 1×1 convolutions of stride 2. There the
-patches are copied out (im2col) and multiplied. In float32 with AVX2, 3×3 convolutions of many channels take fewer
-multiplications (``winograd.py``); with AMX a convolution of a few pixels is one matrix (``small_maps.py``).
+those with AVX2 or AVX-512. Its kernels for the gradient of the input do so for 1×1 convolutions of stride 2. There the
+patches are copied out (im2col) and multiplied. In float32, 3×3 convolutions of many channels take fewer multiplications
+(``winograd.py``); in float32 and with AMX a convolution of a few pixels is one matrix (``small_maps.py``).
 ``benchmarks/convolutions.py`` measures both ways for each layer of a backbone.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +18,28 @@ from torch import Tensor, nn
 
 from twoviews.model import small_maps, winograd
 from twoviews.model.windows import weight_gradient
-from twoviews.processor import has_avx2_at_most, multiplies_in_tiles
+from twoviews.processor import multiplies_in_tiles, widest_vectors
 
-# Where the weights' gradient is a matrix product: by kernel and stride (1, or more), the largest output in pixels and
-# the fewest input channels.
-_Rule = dict[tuple[int, int], tuple[int, int]]
-_BF16: _Rule = {(1, 1): (36, 1), (1, 2): (144, 1), (3, 1): (16, 1), (3, 2): (144, 1)}
-_BF16_AMX: _Rule = {(1, 1): (36, 1), (1, 2): (144, 64), (3, 1): (16, 1), (3, 2): (36, 64)}
-_FLOAT32_AVX2: _Rule = {(1, 1): (36, 1), (1, 2): (16, 1), (3, 1): (9, 256), (3, 2): (16, 256)}
+
+class _Ways(NamedTuple):
+    """Which ways pay in a precision on a kind of processor.
+
+    ``products``: where the gradient of the weights is a matrix product, by kernel and stride (1, or more): the most
+    pixels of the output and the fewest input channels. ``most_of_one_matrix``: the most pixels of an input whose
+    convolution is one matrix. ``fewer_products``: whether Winograd's way is taken.
+    """
+
+    products: dict[tuple[int, int], tuple[int, int]]
+    most_of_one_matrix: int = 0
+    fewer_products: bool = False
+
+
+_BF16 = _Ways({(1, 1): (36, 1), (1, 2): (144, 1), (3, 1): (16, 1), (3, 2): (144, 1)})
+_BF16_AMX = _Ways({(1, 1): (36, 1), (1, 2): (144, 64), (3, 1): (16, 1), (3, 2): (36, 64)}, 16)
+_FLOAT32 = {
+    "AVX2": _Ways({(1, 1): (36, 1), (1, 2): (16, 1), (3, 1): (9, 256), (3, 2): (16, 256)}, 4, True),
+    "AVX512": _Ways({(1, 1): (16, 256), (1, 2): (36, 128), (3, 1): (9, 512), (3, 2): (9, 256)}, 4, True),
+}
 
 
 class _Convolution(torch.autograd.Function):
@@ -65,16 +79,16 @@ class CpuConv2d(nn.Conv2d):
     """A convolution as ``nn.Conv2d``, in one of the other ways where that is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
-        rule = _rule(input)
-        if rule is None:
+        ways = _ways(input)
+        if ways is None:
             return super().forward(input)
-        if rule is _FLOAT32_AVX2 and self._takes_fewer_products(input):
+        way: type[torch.autograd.Function]
+        if ways.fewer_products and self._takes_fewer_products(input):
             fewer: Tensor = winograd.Winograd.apply(input, self.weight)
             return fewer
-        way: type[torch.autograd.Function]
-        if rule is _BF16_AMX and self._is_one_matrix(input):
+        if self._is_one_matrix(input, ways.most_of_one_matrix):
             way = small_maps.SmallMapConvolution
-        elif torch.is_grad_enabled() and self.weight.requires_grad and self._pays(input, rule):
+        elif torch.is_grad_enabled() and self.weight.requires_grad and self._multiplies_patches(input, ways):
             way = _Convolution
         else:
             return super().forward(input)
@@ -91,19 +105,19 @@ class CpuConv2d(nn.Conv2d):
         # A compiler can't look into it, and would warn.
         return is_kind and not torch.compiler.is_compiling() and winograd.pays(self.out_channels, input.shape)
 
-    def _is_one_matrix(self, input: Tensor) -> bool:
+    def _is_one_matrix(self, input: Tensor, most: int) -> bool:
         height, width = input.shape[2:]
-        is_plain = input.numel() > 0 and not torch.compiler.is_compiling()
+        is_plain = 0 < height * width <= most and input.numel() > 0 and not torch.compiler.is_compiling()
         return is_plain and small_maps.pays(self.weight.shape, height, width, *self._step())
 
-    def _pays(self, input: Tensor, rule: _Rule) -> bool:
+    def _multiplies_patches(self, input: Tensor, ways: _Ways) -> bool:
         kernel, stride = self.kernel_size[0], self.stride[0]
-        largest, channels = rule[1 if kernel == 1 else 3, 1 if stride == 1 else 2]
+        largest, channels = ways.products[1 if kernel == 1 else 3, 1 if stride == 1 else 2]
         pixels = ((input.shape[2] - 1) // stride + 1) * ((input.shape[3] - 1) // stride + 1)
         return pixels <= largest and self.in_channels >= channels
 
 
-def _rule(input: Tensor) -> _Rule | None:
+def _ways(input: Tensor) -> _Ways | None:
     """What holds for this input on this processor; None: oneDNN does it all."""
     if input.device.type != "cpu" or input.dim() != 4:
         return None
@@ -111,7 +125,7 @@ def _rule(input: Tensor) -> _Rule | None:
         if torch.get_autocast_dtype("cpu") != torch.bfloat16:
             return None
         return _BF16_AMX if multiplies_in_tiles() else _BF16
-    return _FLOAT32_AVX2 if input.dtype == torch.float32 and has_avx2_at_most() else None
+    return _FLOAT32.get(widest_vectors()) if input.dtype == torch.float32 else None
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:

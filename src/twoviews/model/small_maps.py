@@ -1,7 +1,7 @@
 """A convolution of maps of a few pixels as one matrix between all pixels: it multiplies by zeros, and moves nothing.
 
-oneDNN's kernels are made for maps of many pixels. With AMX they fell to a tenth or less of the rate of a matrix product
-on maps of 2×2 and 1×1 pixels: the last stage of a ResNet on images of 64 and 32.
+oneDNN's kernels are made for maps of many pixels. They fell to a tenth or less of the rate of a matrix product on maps
+of 2×2 and 1×1 pixels: the last stage of a ResNet on images of 64 and 32.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch.autograd.function import once_differentiable
 
 from twoviews.model.windows import weight_gradient
 
-_MOST_IN, _MOST_OUT = 16, 4  # pixels; beyond, most of the matrix is zeros
-_MOST_NUMBERS = 2**25  # of the matrix: 64 MB in bf16
+_MOST_OUT = 4  # pixels; beyond, most of the matrix is zeros
+_MOST_NUMBERS = 2**25  # of the matrix: 64 MB in bf16, 128 in float32
 
 
 def _pixels_out(pixels: int, kernel: int, stride: int, padding: int) -> int:
@@ -23,12 +23,11 @@ def _pixels_out(pixels: int, kernel: int, stride: int, padding: int) -> int:
 
 
 def pays(weight: torch.Size, height: int, width: int, stride: int, padding: int) -> bool:
-    """Whether a convolution of H×W maps should be one matrix, by the shapes of weights and map."""
+    """Whether a convolution of H×W maps of a few pixels can be one matrix: by how large it is, and how full."""
     out_channels, in_channels, kernel, _ = weight
     before = height * width
     after = _pixels_out(height, kernel, stride, padding) * _pixels_out(width, kernel, stride, padding)
-    fits = before <= _MOST_IN and 0 < after <= _MOST_OUT
-    return kernel > 1 and fits and before * in_channels * after * out_channels <= _MOST_NUMBERS
+    return kernel > 1 and 0 < after <= _MOST_OUT and before * in_channels * after * out_channels <= _MOST_NUMBERS
 
 
 def _seen(at: int, pixels: int, kernel: int, stride: int, padding: int) -> tuple[slice, slice]:

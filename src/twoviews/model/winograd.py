@@ -27,7 +27,7 @@ _LARGEST_TILE = len(_POINTS) - 1
 # while what belongs to them should stay in a cache.
 _TILES_AT_A_TIME = 256
 # Fewer tiles than that in a batch, and the kernel's part is too dear.
-_FEWEST_TILES = 128
+_FEWEST_TILES = 64
 # Pairs of an input and an output channel from which this is the faster way. Fewer will do where one tile is the map: it
 # needs no padding and overlaps with none.
 _FEWEST_PAIRS, _FEWEST_PAIRS_OF_ONE_TILE = 128 * 128, 64 * 64
@@ -54,7 +54,7 @@ class _Plan(NamedTuple):
 
 
 def pays(out_channels: int, shape: torch.Size) -> bool:
-    """Whether this is the faster way, on a processor with AVX2, for an input N×C×H×W.
+    """Whether this is the faster way, on a processor with AVX2 or AVX-512, for an input N×C×H×W.
 
     It is where there are many channels, and tiles enough to share the kernel.
     """
