@@ -65,6 +65,6 @@ def test_the_command_ends_with_the_largest_batch_that_fits(tmp_path: Path) -> No
     assert int(found[1]) == fitting
     assert 16 < fitting < BATCH
     assert not (tmp_path / "output/pretrain-photos/checkpoints").exists()
-    # In another process it is about right: where addresses are scarce its heap may hold a third less.
-    done = pretrain(tmp_path, 300, "--new", "--batch-size", fitting // 2)
+    # In another process it is about right: its heap has other gaps.
+    done = pretrain(tmp_path, 300, "--new", "--batch-size", fitting * 3 // 4)
     assert done.returncode == 0, done.stderr

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_tasks import SEED, classifier, classifier_settings, engine, images, run_folder, simclr, simclr_settings
+from small_tasks import (
+    MEAN,
+    SEED,
+    STD,
+    classifier,
+    classifier_settings,
+    engine,
+    images,
+    run_folder,
+    simclr,
+    simclr_settings,
+)
 from torch import nn
 
 from twoviews.dataset.batches import Batches
 from twoviews.errors import ResourceError
 from twoviews.settings import PretrainCommand, StudyCommand, stage_settings
-from twoviews.trainers import memory
+from twoviews.trainers import memory, validate
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.estimate import seconds_per_epoch
@@ -23,6 +35,7 @@ from twoviews.trainers.memory import EXACTNESS, _largest
 from twoviews.trainers.out_of_memory import is_out_of_memory
 from twoviews.trainers.task import Task
 from twoviews.trainers.train import train
+from twoviews.trainers.validate import Normalisation, forward_all
 
 IMAGES, SIZE = 64, 60
 # As torch says it on a CPU.
@@ -223,3 +236,26 @@ def test_the_largest_that_fits(limit: int) -> None:
     assert found == 0 or found in tried
     assert len(tried) <= 17
     assert min(tried) >= 2
+
+
+def test_an_evaluation_takes_fewer_images_at_a_time_where_memory_is_short(capsys: pytest.CaptureFixture[str]) -> None:
+    on = engine()
+    task = simclr(simclr_settings(), on)
+    asked = with_memory_for(task, 21)
+    validate._say_that_fewer_are_taken.cache_clear()
+    norm = Normalisation(MEAN, STD)
+    found = forward_all(task.module, task.batches, norm, on)
+    assert asked == [IMAGES, IMAGES, IMAGES, 32, 16, 16, 16, 16]  # 256, 128 and 64 at a time are all of them
+    assert "evaluation: 256 images at a time do not fit in memory: 128 are taken" in capsys.readouterr().out
+    task.module._forward_pre_hooks.clear()
+    assert torch.equal(torch.from_numpy(found), torch.from_numpy(forward_all(task.module, task.batches, norm, on)))
+
+
+@pytest.mark.parametrize("error", [RuntimeError(REFUSED), ValueError("something else")])
+def test_an_evaluation_that_can_not_be_done_says_why(error: BaseException) -> None:
+    on = engine()
+    task = simclr(simclr_settings(), on)
+    with_memory_for(task, 0, error)
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        forward_all(task.module, task.batches, Normalisation(MEAN, STD), on)
+    assert task.module.training

@@ -4,7 +4,8 @@ A batch is part of the method (it is where the negatives come from), so what fit
 Linux promises more memory than there is and ends the process that uses it: on a CPU an error, and with it a
 measurement, comes only where the process has a limit of its own (``ulimit -v``) or the system does not overcommit. Even
 then oneDNN may crash where it gets no memory; that is why the first line comes before the measuring. What fits is what
-fitted here: in the next process, whose heap has other gaps, it may be a third less where addresses are scarce.
+fitted here: in the next process, whose heap has other gaps, it may be a little less. An evaluation takes fewer images
+at a time where memory is short (``validate.py``).
 """
 
 from __future__ import annotations

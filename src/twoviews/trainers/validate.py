@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,8 @@ from twoviews.dataset.images import ImageSet
 from twoviews.model.modes import in_eval_mode
 from twoviews.processor import image_layout
 from twoviews.trainers.engine import Engine
+from twoviews.trainers.out_of_memory import is_out_of_memory
+from twoviews.trainers.progress import say
 
 EVALUATION_BATCH = 256
 
@@ -41,12 +45,34 @@ def forward_all(
     ``view`` makes of n×3×H×W uint8 images and their identities (n,) what the module sees of them, before
     normalisation; None: the images as they are.
 
-    The module's training mode is put back; nothing random is drawn, so training goes on as if this had not run.
+    The module's training mode is put back; nothing random is drawn, so training goes on as if this had not run. Where
+    memory runs out half as many images are taken at a time, and it is said.
     """
     batches = images if isinstance(images, Batches) else Batches(images, engine.device)
+    together = EVALUATION_BATCH
+    while True:
+        try:
+            return _forward_all(module, batches, normalisation, engine, view, together)
+        except (MemoryError, RuntimeError) as error:
+            if together == 1 or not is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # which hold what was computed
+        _say_that_fewer_are_taken(together)
+        together //= 2
+
+
+@cache  # once, not at every epoch
+def _say_that_fewer_are_taken(together: int) -> None:
+    say(f"evaluation: {together} images at a time do not fit in memory: {together // 2} are taken")
+
+
+def _forward_all(
+    module: nn.Module, batches: Batches, normalisation: Normalisation, engine: Engine,
+    view: Callable[[Tensor, Tensor], Tensor] | None, together: int,
+) -> npt.NDArray[np.float32]:  # fmt: skip
     outputs = []
     with in_eval_mode(module), torch.inference_mode(), engine.autocast():
-        for positions in batches.in_order(EVALUATION_BATCH):
+        for positions in batches.in_order(together):
             pixels, rows, _ = batches.get(positions)
             seen = pixels if view is None else view(pixels, rows)
             x = normalise(seen, normalisation.mean, normalisation.std)
