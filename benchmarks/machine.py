@@ -8,17 +8,18 @@ from typing import Any
 
 import torch
 
-from twoviews.cpus import usable_cpus
+from twoviews.cpus import onednn_limit, usable_cpus
 from twoviews.processor import multiplies_in_bf16
 from twoviews.trainers.environment import cpu_name
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """The processor, what torch uses of it, cores, and the versions of Python, torch and ``packages``."""
+    """The processor, what torch and oneDNN use of it, cores, and the versions of Python, torch and ``packages``."""
     return {
         "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "bf16": multiplies_in_bf16(),
+        **({"onednn_limit": onednn_limit()} if onednn_limit() else {}),
         "cores": usable_cpus(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in ("torch", *packages)},

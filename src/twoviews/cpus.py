@@ -43,9 +43,13 @@ def is_made_by_intel() -> bool:
 
 
 def onednn_may_use(instructions: str) -> bool:
-    """Whether the environment leaves ``amx_bf16`` or ``avx512_bf16`` to oneDNN, whose limit others should know."""
-    limit = next((os.environ[name].lower() for name in _ONEDNN_LIMITS if name in os.environ), "")
-    return limit not in (_BELOW_AMX if instructions == "amx_bf16" else _BELOW_BF16)
+    """Whether the environment leaves ``amx_bf16`` or ``avx512_bf16`` to oneDNN."""
+    return onednn_limit() not in (_BELOW_AMX if instructions == "amx_bf16" else _BELOW_BF16)
+
+
+def onednn_limit() -> str:
+    """The newest instructions that oneDNN may use, as the environment names them, in small letters; "": all."""
+    return next((os.environ[name].lower() for name in _ONEDNN_LIMITS if name in os.environ), "")
 
 
 def _said_of_processor(key: str) -> str:
