@@ -169,10 +169,16 @@ def accuracies(backbone: nn.Module, shared: Shared, seed: int) -> Line:
     }
 
 
+def folder_of(file: Path, line: Line) -> Path:
+    """Of a run: what was asked for, and perhaps its figures too."""
+    what = {key: line[key] for key in ("loop", "seed", "shared", "changes")}
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+    return file.with_suffix("") / f"{what['loop']}-seed{what['seed']}-{digest}"
+
+
 def run_one(what: Line, arguments: argparse.Namespace) -> Line:
     """Train and score one loop with one seed."""
-    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
-    folder = arguments.file.with_suffix("") / f"{what['loop']}-seed{what['seed']}-{digest}"
+    folder = folder_of(arguments.file, what)
     begun = folder.exists()
     settings = make_settings(what["shared"], what["changes"], what["seed"], folder)
     splits = make_splits(load_sample(arguments.images), seed=settings.seed)
