@@ -85,9 +85,28 @@ def test_what_the_system_says_of_bf16_is_what_pytorch_finds(monkeypatch: pytest.
     assert cpus._computes_in_bf16() == multiplies_in_bf16()
 
 
-def test_a_limit_of_onednn_s_is_kept_to() -> None:
+@pytest.mark.parametrize("limit", ["AVX512_CORE_VNNI", "AVX512_CORE_BF16"])
+def test_a_limit_of_onednn_s_is_kept_to(limit: str) -> None:
     """From its start a process computes in what is left, so another processor can be tried on this one."""
-    code = "from twoviews import cpus, processor; print(processor.multiplies_in_bf16(), cpus._computes_in_bf16())"
-    given = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
+    code = (
+        "from twoviews import cpus, processor; "
+        "print(processor.multiplies_in_bf16(), cpus._computes_in_bf16(), processor.multiplies_in_tiles())"
+    )
+    given = {**os.environ, "ONEDNN_MAX_CPU_ISA": limit}
     ran = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
-    assert ran.stdout == "False False\n"
+    by_torch, by_system, in_tiles = ran.stdout.split()
+    assert in_tiles == "False"
+    if limit == "AVX512_CORE_VNNI":
+        assert by_torch == "False"
+    assert by_torch == by_system or not Path("/proc/cpuinfo").exists()
+
+
+@pytest.mark.parametrize("system", ["Intel64 Family 6 Model 143 Stepping 8, GenuineIntel", "AMD64 Family 25 Model 97"])
+def test_where_there_is_no_cpuinfo_the_platform_is_asked(
+    system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpus, "_CPUINFO", tmp_path / "none")
+    monkeypatch.setattr(cpus.platform, "processor", lambda: system)
+    assert cpus.gains_by_bf16(avx512=True, amx=False) == ("Intel" not in system)
+    assert cpus.gains_by_bf16(avx512=True, amx=True)
+    assert not cpus.gains_by_bf16(avx512=False, amx=False)

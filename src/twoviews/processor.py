@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from twoviews.cpus import is_made_by_intel, onednn_may_use
+from twoviews.cpus import gains_by_bf16, onednn_may_use
 
-# Asked once, as oneDNN does. A system that does not know AMX refuses it to a process. Intel's processors that have AMX
-# multiply in bf16 without it at 0.6 times the rate of float32 (measured); its one kind with AVX512-BF16 alone, of few
-# and large servers, is taken to be like them.
-_IN_TILES = bool(onednn_may_use("amx_bf16") and torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx())
-_IN_BF16 = _IN_TILES or bool(
-    onednn_may_use("avx512_bf16") and torch.cpu._is_avx512_bf16_supported() and not is_made_by_intel()
-)
+
+def _finds(*names: str) -> bool:
+    """What torch finds of the processor; no where a version no longer has one of these private functions."""
+    return all(bool(getattr(torch.cpu, name, bool)()) for name in names)
+
+
+# Asked once, as oneDNN does; torch's compiler takes them as they are. A system that does not know AMX refuses it to a
+# process.
+_IN_TILES = onednn_may_use("amx_bf16") and _finds("_is_amx_tile_supported", "_init_amx")
+_IN_BF16 = gains_by_bf16(onednn_may_use("avx512_bf16") and _finds("_is_avx512_bf16_supported"), _IN_TILES)
+_VECTORS = torch.backends.cpu.get_cpu_capability()
 
 
 def multiplies_in_bf16() -> bool:
@@ -27,7 +31,7 @@ def multiplies_in_tiles() -> bool:
 
 def widest_vectors() -> str:
     """The widest vectors of float32 that torch computes with: ``AVX512``, ``AVX2`` or, elsewhere, another name."""
-    return torch.backends.cpu.get_cpu_capability()
+    return _VECTORS
 
 
 def image_layout(device: torch.device) -> torch.memory_format:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -70,6 +71,32 @@ def test_float32_gradients_are_those_of_float64(
     assert ("_Convolution" in type(fast(x).grad_fn).__name__) == (upstream[0, 0].numel() <= 16)
     narrow = speed_up_convolutions(nn.Conv2d(7, 16, kernel, stride, kernel // 2, bias=False))
     assert "_Convolution" not in type(narrow(x[:, :7]).grad_fn).__name__
+
+
+@pytest.mark.parametrize("vectors", ["AVX2", "AVX512"])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2)])
+def test_the_gradient_of_the_weights_is_a_product_up_to_the_table_s_limits(
+    vectors: str, kernel: int, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "widest_vectors", lambda: vectors)
+    pixels, channels = convolution._FLOAT32[vectors].products[kernel, stride]
+    side = math.isqrt(pixels)
+
+    def is_product(side: int, channels: int) -> bool:
+        conv = speed_up_convolutions(nn.Conv2d(channels, 8, kernel, stride, kernel // 2, bias=False))
+        return "_Convolution" in type(conv(torch.randn(2, channels, stride * side, stride * side)).grad_fn).__name__
+
+    assert is_product(side, channels)
+    assert not is_product(side + 1, channels)
+    assert channels == 1 or not is_product(side, channels - 1)
+
+
+def test_what_does_not_fit_together_is_pytorch_s_to_say() -> None:
+    fast = speed_up_convolutions(nn.Conv2d(8, 8, 3, padding=1, bias=False))
+    with pytest.raises(RuntimeError, match="8 channels"):
+        fast(torch.randn(32, 4, 2, 2))
+    with pytest.raises(RuntimeError, match="type"):
+        fast.double()(torch.randn(32, 8, 2, 2))
 
 
 def test_in_float32_on_other_processors_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:

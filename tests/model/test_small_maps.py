@@ -111,9 +111,9 @@ def test_where_it_is_taken(
             return out
 
     monkeypatch.setattr(small_maps, "SmallMapConvolution", Seen)
-    x = torch.randn(2, channels, size, size)
+    x = torch.randn(16, channels, size, size)
     with torch.no_grad():
-        bf16(conv, x)
+        bf16(conv, x[:1])
         assert bool(calls) == in_bf16
         calls.clear()
         monkeypatch.setattr(convolution, "multiplies_in_tiles", lambda: False)
@@ -122,5 +122,7 @@ def test_where_it_is_taken(
         for vectors in ("AVX2", "AVX512", "DEFAULT"):
             calls.clear()
             monkeypatch.setattr(convolution, "widest_vectors", lambda name=vectors: name)
+            conv(x[:15])
+            assert not calls  # too few images to make the matrix for
             conv(x)
             assert bool(calls) == (in_float32 and vectors != "DEFAULT")

@@ -78,15 +78,19 @@ def test_the_same_bits_each_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "images", "size", "taken"),
+    ("channels", "images", "size", "with_avx2", "with_avx512"),
     [
-        (128, 64, (3, 3), True),
-        (128, 16, (8, 8), True),
-        (64, 128, (4, 4), True),
-        (64, 128, (8, 8), False),  # too few channels for several tiles
-        (32, 128, (4, 4), False),  # and for one
-        (128, 63, (4, 4), False),  # too few tiles
-        (128, 512, (1, 1), False),  # a pixel is no map
+        (128, 64, (3, 3), True, True),
+        (128, 16, (8, 8), True, True),
+        (64, 128, (4, 4), True, False),  # one tile: too few channels with AVX-512
+        (32, 128, (4, 4), False, False),  # and with both
+        (64, 128, (8, 8), False, False),  # too few channels for several tiles
+        (128, 16, (6, 6), True, False),  # too few for tiles that save less
+        (128, 64, (5, 5), False, False),  # tiles reach far beyond the map
+        (512, 16, (8, 8), True, False),  # too few tiles for so many channels
+        (128, 63, (4, 4), False, False),  # too few tiles
+        (128, 64, (2, 2), False, False),  # one matrix
+        (128, 512, (1, 1), False, False),  # a pixel is no map
     ],
 )
 @pytest.mark.parametrize(("trained", "vectors"), [(True, "AVX2"), (False, "AVX2"), (True, "AVX512")])
@@ -94,7 +98,8 @@ def test_where_a_convolution_goes_this_way(
     channels: int,
     images: int,
     size: tuple[int, int],
-    taken: bool,
+    with_avx2: bool,
+    with_avx512: bool,
     trained: bool,
     vectors: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -109,7 +114,7 @@ def test_where_a_convolution_goes_this_way(
     x = torch.randn(images, channels, *size).contiguous(memory_format=torch.channels_last)
     with torch.set_grad_enabled(trained):
         torch.testing.assert_close(fast(x), plain(x), rtol=1e-4, atol=1e-4)
-    assert bool(seen) == taken
+    assert bool(seen) == (with_avx512 if vectors == "AVX512" else with_avx2)
     # Neither in bf16 nor on other processors.
     seen.clear()
     with torch.autocast("cpu", dtype=torch.bfloat16):

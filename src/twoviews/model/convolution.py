@@ -25,20 +25,29 @@ class _Ways(NamedTuple):
     """Which ways pay in a precision on a kind of processor.
 
     ``products``: where the gradient of the weights is a matrix product, by kernel and stride (1, or more): the most
-    pixels of the output and the fewest input channels. ``most_of_one_matrix``: the most pixels of an input whose
-    convolution is one matrix. ``fewer_products``: whether Winograd's way is taken.
+    pixels of the output and the fewest input channels. ``one_matrix``: the most pixels of an input whose convolution
+    is one, and the fewest images to make it for. ``fewer_products``: where Winograd's way is taken.
     """
 
     products: dict[tuple[int, int], tuple[int, int]]
-    most_of_one_matrix: int = 0
-    fewer_products: bool = False
+    one_matrix: tuple[int, int] = (0, 0)
+    fewer_products: winograd.Limits | None = None
 
 
 _BF16 = _Ways({(1, 1): (36, 1), (1, 2): (144, 1), (3, 1): (16, 1), (3, 2): (144, 1)})
-_BF16_AMX = _Ways({(1, 1): (36, 1), (1, 2): (144, 64), (3, 1): (16, 1), (3, 2): (36, 64)}, 16)
+# Of one image too: oneDNN's gradient for maps of 1×1 and 2×2 pixels reads memory that nobody wrote, with AMX.
+_BF16_AMX = _Ways({(1, 1): (36, 1), (1, 2): (144, 64), (3, 1): (16, 1), (3, 2): (36, 64)}, (16, 1))
 _FLOAT32 = {
-    "AVX2": _Ways({(1, 1): (36, 1), (1, 2): (16, 1), (3, 1): (9, 256), (3, 2): (16, 256)}, 4, True),
-    "AVX512": _Ways({(1, 1): (16, 256), (1, 2): (36, 128), (3, 1): (9, 512), (3, 2): (9, 256)}, 4, True),
+    "AVX2": _Ways(
+        {(1, 1): (36, 1), (1, 2): (16, 1), (3, 1): (9, 256), (3, 2): (16, 256)},
+        (4, 16),
+        winograd.Limits(several=((0.34, 128 * 128),), one=64 * 64, channels_a_tile=8),
+    ),
+    "AVX512": _Ways(
+        {(1, 1): (16, 512), (1, 2): (36, 128), (3, 1): (9, 512), (3, 2): (9, 256)},
+        (4, 16),
+        winograd.Limits(several=((0.26, 128 * 128), (0.32, 256 * 256)), one=64 * 128, channels_a_tile=4),
+    ),
 }
 
 
@@ -79,15 +88,15 @@ class CpuConv2d(nn.Conv2d):
     """A convolution as ``nn.Conv2d``, in one of the other ways where that is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
-        ways = _ways(input)
+        ways = _ways(input, self.weight)
         if ways is None:
             return super().forward(input)
         way: type[torch.autograd.Function]
-        if ways.fewer_products and self._takes_fewer_products(input):
+        if self._is_one_matrix(input, *ways.one_matrix):
+            way = small_maps.SmallMapConvolution
+        elif ways.fewer_products is not None and self._takes_fewer_products(input, ways.fewer_products):
             fewer: Tensor = winograd.Winograd.apply(input, self.weight)
             return fewer
-        if self._is_one_matrix(input, ways.most_of_one_matrix):
-            way = small_maps.SmallMapConvolution
         elif torch.is_grad_enabled() and self.weight.requires_grad and self._multiplies_patches(input, ways):
             way = _Convolution
         else:
@@ -100,14 +109,15 @@ class CpuConv2d(nn.Conv2d):
     def _step(self) -> tuple[int, int]:
         return self.stride[0], int(self.padding[0])
 
-    def _takes_fewer_products(self, input: Tensor) -> bool:
+    def _takes_fewer_products(self, input: Tensor, limits: winograd.Limits) -> bool:
         is_kind = (self.kernel_size[0], self.stride[0]) == (3, 1)
         # A compiler can't look into it, and would warn.
-        return is_kind and not torch.compiler.is_compiling() and winograd.pays(self.out_channels, input.shape)
+        return is_kind and not torch.compiler.is_compiling() and winograd.pays(self.out_channels, input.shape, limits)
 
-    def _is_one_matrix(self, input: Tensor, most: int) -> bool:
-        height, width = input.shape[2:]
-        is_plain = 0 < height * width <= most and input.numel() > 0 and not torch.compiler.is_compiling()
+    def _is_one_matrix(self, input: Tensor, most_pixels: int, fewest_images: int) -> bool:
+        images, _, height, width = input.shape
+        is_kind = 0 < height * width <= most_pixels and images >= max(1, fewest_images)
+        is_plain = is_kind and not torch.compiler.is_compiling()
         return is_plain and small_maps.pays(self.weight.shape, height, width, *self._step())
 
     def _multiplies_patches(self, input: Tensor, ways: _Ways) -> bool:
@@ -117,15 +127,15 @@ class CpuConv2d(nn.Conv2d):
         return pixels <= largest and self.in_channels >= channels
 
 
-def _ways(input: Tensor) -> _Ways | None:
-    """What holds for this input on this processor; None: oneDNN does it all."""
-    if input.device.type != "cpu" or input.dim() != 4:
+def _ways(input: Tensor, weight: Tensor) -> _Ways | None:
+    """What holds for these on this processor; None: oneDNN does it all, or says what is wrong."""
+    if input.device.type != "cpu" or input.dim() != 4 or input.shape[1] != weight.shape[1]:
         return None
     if torch.is_autocast_enabled("cpu"):
         if torch.get_autocast_dtype("cpu") != torch.bfloat16:
             return None
         return _BF16_AMX if multiplies_in_tiles() else _BF16
-    return _FLOAT32.get(widest_vectors()) if input.dtype == torch.float32 else None
+    return _FLOAT32.get(widest_vectors()) if input.dtype == weight.dtype == torch.float32 else None
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
@@ -142,7 +152,10 @@ def _is_plain(conv: nn.Conv2d) -> bool:
 
 
 def speed_up_convolutions(module: nn.Module) -> nn.Module:
-    """Replace the plain convolutions of ``module`` (square kernel, no bias, groups or dilation), weights kept."""
+    """Replace the plain convolutions of ``module`` (square kernel, no bias, groups or dilation), weights kept.
+
+    Some of their ways can be differentiated once.
+    """
     for child in module.modules():
         if type(child) is nn.Conv2d and _is_plain(child):
             child.__class__ = CpuConv2d

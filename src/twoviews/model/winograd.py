@@ -28,9 +28,20 @@ _LARGEST_TILE = len(_POINTS) - 1
 _TILES_AT_A_TIME = 256
 # Fewer tiles than that in a batch, and the kernel's part is too dear.
 _FEWEST_TILES = 64
-# Pairs of an input and an output channel from which this is the faster way. Fewer will do where one tile is the map: it
-# needs no padding and overlaps with none.
-_FEWEST_PAIRS, _FEWEST_PAIRS_OF_ONE_TILE = 128 * 128, 64 * 64
+
+
+class Limits(NamedTuple):
+    """Where this is the faster way on a kind of processor, by ``benchmarks/convolutions.py``.
+
+    ``several``: where several tiles make a map, for the products of a direct convolution up to a share (rising) the
+    fewest pairs of an input and an output channel. ``one``: the fewest pairs where one tile is the map; it needs no
+    padding and overlaps with none. ``channels_a_tile``: several tiles are too few if there are more input channels for
+    each of them.
+    """
+
+    several: tuple[tuple[float, int], ...]
+    one: int
+    channels_a_tile: int
 
 
 class _Plan(NamedTuple):
@@ -53,17 +64,22 @@ class _Plan(NamedTuple):
         return self.grid[0] * self.grid[1]
 
 
-def pays(out_channels: int, shape: torch.Size) -> bool:
-    """Whether this is the faster way, on a processor with AVX2 or AVX-512, for an input N×C×H×W.
+def pays(out_channels: int, shape: torch.Size, limits: Limits) -> bool:
+    """Whether this is the faster way for an input N×C×H×W.
 
-    It is where there are many channels, and tiles enough to share the kernel.
+    It is where there are many channels, tiles enough to share the kernel, and little of them beyond the map.
     """
     images, in_channels, height, width = shape
     if min(height, width) < 2:
         return False
-    tiles = _plan(height, width).tiles
-    pairs = _FEWEST_PAIRS_OF_ONE_TILE if tiles == 1 else _FEWEST_PAIRS
-    return images * tiles >= _FEWEST_TILES and in_channels * out_channels >= pairs
+    plan = _plan(height, width)
+    tiles, pairs = images * plan.tiles, in_channels * out_channels
+    if plan.tiles == 1:
+        return tiles >= _FEWEST_TILES and pairs >= limits.one
+    share = plan.tiles * len(plan.to_points) / (9 * height * width)
+    fewest = next((pairs for most, pairs in limits.several if share <= most), None)
+    has_tiles = tiles >= max(_FEWEST_TILES, in_channels // limits.channels_a_tile)
+    return fewest is not None and pairs >= fewest and has_tiles
 
 
 def _matrices(tile: int) -> tuple[Any, Any, Any]:

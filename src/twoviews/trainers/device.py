@@ -38,7 +38,7 @@ def choose_device(asked: str, processes: int = 1) -> str:
 
 
 def choose_precision(asked: str, device: str) -> str:
-    """``auto`` becomes bf16 where the processor computes in it, else float32.
+    """``auto`` becomes bf16 where the processor computes faster in it, else float32.
 
     Raises:
         SettingsError: fp16 without a GPU.
