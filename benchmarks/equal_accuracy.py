@@ -25,7 +25,7 @@ from torch import nn
 
 from twoviews.dataset.cifar10 import load_cifar10
 from twoviews.dataset.images import Source
-from twoviews.dataset.sample import load_sample
+from twoviews.dataset.sample import SAMPLE_FILE, load_sample
 from twoviews.dataset.splits import make_splits
 from twoviews.evaluation.knn import KNN
 from twoviews.evaluation.probes import choose_linear_probe
@@ -78,6 +78,10 @@ def main() -> None:
     source = load_cifar10(arguments.data_root, download=False)
     groups: dict[str, list[Line]] = {}
     for line in read_json_lines(arguments.file):
+        if line["shared"]["images"] != SAMPLE_FILE.name:
+            parser.error(
+                f"{arguments.file}: runs on {line['shared']['images']}; only the bundled sample's can be scored"
+            )
         settings = make_settings(line["shared"], line["changes"], line["seed"], folder_of(arguments.file, line))
         splits = make_splits(load_sample(), seed=line["seed"])
         norm = Normalisation(tuple(splits.mean), tuple(splits.std))

@@ -170,7 +170,7 @@ def accuracies(backbone: nn.Module, shared: Shared, seed: int) -> Line:
 
 
 def folder_of(file: Path, line: Line) -> Path:
-    """Of a run: what was asked for, and perhaps its figures too."""
+    """Where a run lies; ``line`` is what was asked for, with its figures or without."""
     what = {key: line[key] for key in ("loop", "seed", "shared", "changes")}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
     return file.with_suffix("") / f"{what['loop']}-seed{what['seed']}-{digest}"

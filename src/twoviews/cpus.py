@@ -44,8 +44,8 @@ def _computes_in_bf16() -> bool:
 def gains_by_bf16(avx512: bool, amx: bool) -> bool:
     """Whether products in bf16 are faster than in float32 on this processor, with what it has for them.
 
-    Without AMX (an older system or a virtual machine may hide it) Intel's that have it multiply in bf16 at 0.6 times
-    the rate of float32, as measured; Cooper Lake, their one kind without, is taken to be like them.
+    Intel's that have AMX multiply in bf16 without it, where an older system or a virtual machine hides it, at 0.6 times
+    the rate of float32 (measured on one); Cooper Lake, which has none, is taken to be like them.
     """
     return amx or (avx512 and not _is_made_by_intel())
 

@@ -86,8 +86,16 @@ def test_the_same_bits_each_time() -> None:
         (32, 128, (4, 4), False, False),  # and with both
         (64, 128, (8, 8), False, False),  # too few channels for several tiles
         (128, 16, (6, 6), True, False),  # too few for tiles that save less
+        (256, 16, (6, 6), True, True),
+        (255, 16, (6, 6), True, False),
+        (127, 16, (8, 8), False, False),  # a channel too few for tiles that save much
         (128, 64, (5, 5), False, False),  # tiles reach far beyond the map
+        (256, 64, (5, 5), False, False),
         (512, 16, (8, 8), True, False),  # too few tiles for so many channels
+        (512, 32, (8, 8), True, True),
+        (520, 16, (8, 8), False, False),
+        (91, 64, (4, 4), True, True),  # one tile: 64·128 pairs
+        (90, 64, (4, 4), True, False),
         (128, 63, (4, 4), False, False),  # too few tiles
         (128, 64, (2, 2), False, False),  # one matrix
         (128, 512, (1, 1), False, False),  # a pixel is no map

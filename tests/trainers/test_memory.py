@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -238,24 +239,85 @@ def test_the_largest_that_fits(limit: int) -> None:
     assert min(tried) >= 2
 
 
-def test_an_evaluation_takes_fewer_images_at_a_time_where_memory_is_short(capsys: pytest.CaptureFixture[str]) -> None:
-    on = engine()
-    task = simclr(simclr_settings(), on)
-    asked = with_memory_for(task, 21)
-    validate._say_that_fewer_are_taken.cache_clear()
-    norm = Normalisation(MEAN, STD)
-    found = forward_all(task.module, task.batches, norm, on)
-    assert asked == [IMAGES, IMAGES, IMAGES, 32, 16, 16, 16, 16]  # 256, 128 and 64 at a time are all of them
-    assert "evaluation: 256 images at a time do not fit in memory: 128 are taken" in capsys.readouterr().out
-    task.module._forward_pre_hooks.clear()
-    assert torch.equal(torch.from_numpy(found), torch.from_numpy(forward_all(task.module, task.batches, norm, on)))
+class _Short(nn.Module):
+    """A network that memory is too short for, above so many images at a time or from a call on."""
+
+    def __init__(self, images: int, error: BaseException) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(8)).eval()
+        self.images, self.error = images, error
+        self.asked: list[int] = []
+        self.held: weakref.ref[torch.Tensor] | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.held is None or self.held() is None  # what a failed call had is free before the next
+        self.asked.append(len(x))
+        hidden = self.inner[0](x)
+        if len(x) > self.images:
+            self.held = weakref.ref(hidden)
+            raise self.error
+        found: torch.Tensor = self.inner[1:](hidden)
+        return found
 
 
-@pytest.mark.parametrize("error", [RuntimeError(REFUSED), ValueError("something else")])
+def evaluated(module: nn.Module, on: Engine) -> torch.Tensor:
+    shown = Batches(images(labelled=False, count=IMAGES), on.device)
+    return torch.from_numpy(forward_all(module, shown, Normalisation(MEAN, STD), on))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError(REFUSED), MemoryError(), RuntimeError("could not create a primitive"), torch.OutOfMemoryError()],
+)
+@pytest.mark.parametrize("mode", [True, False])
+def test_an_evaluation_takes_fewer_images_at_a_time_where_memory_is_short(
+    error: BaseException, mode: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on, module = engine(), _Short(IMAGES, error)
+    expected = evaluated(module, on)
+    module.images = 21
+    module.asked.clear()
+    torch.testing.assert_close(evaluated(module.train(mode), on), expected)
+    assert module.asked == [64, 32, 16, 16, 16, 16]
+    assert module.training == mode
+    said = capsys.readouterr().out
+    assert "evaluation: 64 images at a time do not fit in memory: 32 are taken" in said
+    assert "evaluation: 32 images at a time do not fit in memory: 16 are taken" in said
+    # What was found is kept to, and not said again.
+    module.asked.clear()
+    evaluated(module, on)
+    assert module.asked == [16] * 4
+    assert "evaluation" not in capsys.readouterr().out
+
+
+def test_a_later_failure_goes_on_where_it_was() -> None:
+    on, module = engine(), _Short(IMAGES, MemoryError())
+    expected = evaluated(module, on)
+    validate._FITTING[on] = 16
+    module.asked.clear()
+    module.register_forward_pre_hook(lambda m, x: setattr(m, "images", 8 if len(m.asked) == 2 else IMAGES))
+    torch.testing.assert_close(evaluated(module, on), expected)
+    assert module.asked == [16, 16, 16, 8, 8, 8, 8]
+
+
+@pytest.mark.parametrize("error", [RuntimeError(REFUSED), ValueError("something else"), RuntimeError("another shape")])
 def test_an_evaluation_that_can_not_be_done_says_why(error: BaseException) -> None:
-    on = engine()
-    task = simclr(simclr_settings(), on)
-    with_memory_for(task, 0, error)
+    on, module = engine(), _Short(0, error)
     with pytest.raises(type(error), match=re.escape(str(error))):
-        forward_all(task.module, task.batches, Normalisation(MEAN, STD), on)
-    assert task.module.training
+        evaluated(module.train(), on)
+    assert module.training
+    assert len(module.asked) == (7 if str(error) == REFUSED else 1)
+
+
+def test_an_evaluation_s_memory_is_not_the_batch_s_fault(tmp_path: Path) -> None:
+    on, settings = engine(), simclr_settings()
+    task = simclr(settings, on)
+
+    def refuse(epoch: int) -> dict[str, float]:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    task.evaluate = refuse
+    with pytest.raises(
+        ResourceError, match=r"pretrain: too little memory for the evaluation after epoch 1 \(Unable to"
+    ):
+        train(task, settings, on, run_folder(tmp_path), seed=SEED)

@@ -94,10 +94,6 @@ class Batches:
             if reading is not None:
                 yield self._arrived(*reading)
 
-    def in_order(self, batch_size: int) -> list[Tensor]:
-        """Positions of every image once, in order, the last batch short."""
-        return list(torch.arange(len(self)).split(batch_size))
-
     def _arrived(self, positions: Tensor, reading: Future[Tensor]) -> Fetched:
         started = time.perf_counter()
         pixels = reading.result()

@@ -59,6 +59,20 @@ def within_memory(work: Work[P, R]) -> Work[P, R]:
     return guarded
 
 
+def evaluated(task: Task, epoch: int) -> dict[str, float]:
+    """``task.evaluate``, with an error of its own where memory runs out: no smaller batch would help."""
+    try:
+        return task.evaluate(epoch)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ResourceError(
+            f"{task.name}: too little memory for the evaluation after epoch {epoch} ({reason}); free some and give the "
+            "same command again, or take a smaller --backbone or --image-size with --new."
+        ) from error
+
+
 def _what_fits(task: Task, settings: TrainingSettings, engine: Engine, failed: BaseException) -> str:
     size = batch_size_of(task, settings, engine)
     start = f"{task.name}: a batch of {size:,} images does not fit in memory"

@@ -20,7 +20,7 @@ from twoviews.trainers.checkpoint import State, require_room, save_checkpoint, s
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.failures import forget_failure, record_failure
 from twoviews.trainers.feed import Feed
-from twoviews.trainers.memory import within_memory
+from twoviews.trainers.memory import evaluated, within_memory
 from twoviews.trainers.optimizer import build_optimizer, lr_at, schedule, set_lr
 from twoviews.trainers.pace import Pace
 from twoviews.trainers.progress import Progress, described, say
@@ -208,7 +208,7 @@ class _Training:
         row = {"epoch": epoch, "step": state.step, "lr": lr_at(state.step - 1, **self._rates)}
         row |= epoch_row(state.sums, trained, left_out)
         timing = self.begun.pace.figures(trained * self._size)
-        row |= self._task.evaluate(epoch)
+        row |= evaluated(self._task, epoch)
         self._keep_best(row)
         self.begun.end(state)
         if self._run.writes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ from twoviews.trainers.out_of_memory import is_out_of_memory
 from twoviews.trainers.progress import say
 
 EVALUATION_BATCH = 256
+# Images at a time that were found to fit, where it was fewer: not tried anew at every epoch.
+_FITTING: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -46,38 +48,38 @@ def forward_all(
     normalisation; None: the images as they are.
 
     The module's training mode is put back; nothing random is drawn, so training goes on as if this had not run. Where
-    memory runs out half as many images are taken at a time, and it is said.
+    memory runs out half as many images are taken at a time from there on, and it is said. In float32 their outputs may
+    then differ in the last digits: for how many images a convolution goes which way is a rule.
     """
     batches = images if isinstance(images, Batches) else Batches(images, engine.device)
-    together = EVALUATION_BATCH
-    while True:
-        try:
-            return _forward_all(module, batches, normalisation, engine, view, together)
-        except (MemoryError, RuntimeError) as error:
-            if together == 1 or not is_out_of_memory(error):
-                raise
-            traceback.clear_frames(error.__traceback__)  # which hold what was computed
-        _say_that_fewer_are_taken(together)
-        together //= 2
-
-
-@cache  # once, not at every epoch
-def _say_that_fewer_are_taken(together: int) -> None:
-    say(f"evaluation: {together} images at a time do not fit in memory: {together // 2} are taken")
-
-
-def _forward_all(
-    module: nn.Module, batches: Batches, normalisation: Normalisation, engine: Engine,
-    view: Callable[[Tensor, Tensor], Tensor] | None, together: int,
-) -> npt.NDArray[np.float32]:  # fmt: skip
-    outputs = []
+    together = max(1, min(_FITTING.get(engine, EVALUATION_BATCH), len(batches)))
+    outputs: list[Tensor] = []
+    done = 0
     with in_eval_mode(module), torch.inference_mode(), engine.autocast():
-        for positions in batches.in_order(together):
-            pixels, rows, _ = batches.get(positions)
-            seen = pixels if view is None else view(pixels, rows)
-            x = normalise(seen, normalisation.mean, normalisation.std)
-            outputs.append(module(x.contiguous(memory_format=image_layout(x.device))).float().cpu())
+        while done < len(batches):
+            positions = torch.arange(done, min(done + together, len(batches)))
+            try:
+                outputs.append(_outputs(module, batches, positions, normalisation, view))
+                done += together
+                continue
+            except (MemoryError, RuntimeError) as error:
+                if together == 1 or not is_out_of_memory(error):
+                    raise
+                traceback.clear_frames(error.__traceback__)  # which hold what was computed
+            say(f"evaluation: {together} images at a time do not fit in memory: {together // 2} are taken")
+            together = _FITTING[engine] = together // 2
     return torch.cat(outputs).numpy() if outputs else np.zeros((0, 0), np.float32)
+
+
+def _outputs(
+    module: nn.Module, batches: Batches, positions: Tensor, normalisation: Normalisation,
+    view: Callable[[Tensor, Tensor], Tensor] | None,
+) -> Tensor:  # fmt: skip
+    pixels, rows, _ = batches.get(positions)
+    seen = pixels if view is None else view(pixels, rows)
+    x = normalise(seen, normalisation.mean, normalisation.std)
+    output: Tensor = module(x.contiguous(memory_format=image_layout(x.device))).float().cpu()
+    return output
 
 
 def validate(
