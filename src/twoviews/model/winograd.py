@@ -33,10 +33,9 @@ _FEWEST_TILES = 64
 class Limits(NamedTuple):
     """Where this is the faster way on a kind of processor, by ``benchmarks/convolutions.py``.
 
-    ``several``: where several tiles make a map, for the products of a direct convolution up to a share (rising) the
-    fewest pairs of an input and an output channel. ``one``: the fewest pairs where one tile is the map; it needs no
-    padding and overlaps with none. ``channels_a_tile``: several tiles are too few if there are more input channels for
-    each of them.
+    ``several``: where several tiles make a map, for up to a share of a direct convolution's products the fewest pairs
+    of an input and an output channel. ``one``: the fewest pairs where one tile is the map; it needs no padding and
+    overlaps with none. ``channels_a_tile``: several tiles are too few if there are more input channels for each.
     """
 
     several: tuple[tuple[float, int], ...]
@@ -77,9 +76,8 @@ def pays(out_channels: int, shape: torch.Size, limits: Limits) -> bool:
     if plan.tiles == 1:
         return tiles >= _FEWEST_TILES and pairs >= limits.one
     share = plan.tiles * len(plan.to_points) / (9 * height * width)
-    fewest = next((pairs for most, pairs in limits.several if share <= most), None)
     has_tiles = tiles >= max(_FEWEST_TILES, in_channels // limits.channels_a_tile)
-    return fewest is not None and pairs >= fewest and has_tiles
+    return has_tiles and any(share <= most and pairs >= fewest for most, fewest in limits.several)
 
 
 def _matrices(tile: int) -> tuple[Any, Any, Any]:
