@@ -35,8 +35,8 @@ class _Ways(NamedTuple):
 
 
 _BF16 = _Ways({(1, 1): (36, 1), (1, 2): (144, 1), (3, 1): (16, 1), (3, 2): (144, 1)})
-# Of one image too: with AMX oneDNN's gradient of the weights reads memory that nobody wrote where a stride is larger than
-# the map.
+# Of one image too: with AMX oneDNN's gradient of the weights reads memory that nobody wrote where the stride is larger
+# than the map.
 _BF16_AMX = _Ways({(1, 1): (36, 1), (1, 2): (144, 64), (3, 1): (16, 1), (3, 2): (36, 64)}, (16, 1))
 _FLOAT32 = {
     "AVX2": _Ways(
