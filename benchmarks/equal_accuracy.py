@@ -13,23 +13,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from machine import machine
-from time_to_accuracy import TEMPERATURE, K, folder_of, make_settings
+from time_to_accuracy import Line, folder_of, make_settings, mean_and_deviation, scores
 from torch import nn
 
 from twoviews.dataset.cifar10 import load_cifar10
 from twoviews.dataset.images import Source
 from twoviews.dataset.sample import SAMPLE_FILE, load_sample
 from twoviews.dataset.splits import make_splits
-from twoviews.evaluation.knn import KNN
-from twoviews.evaluation.probes import choose_linear_probe
 from twoviews.files import read_json_lines
+from twoviews.settings import PretrainCommand
 from twoviews.spacing import evenly_spaced
 from twoviews.stages.backbones import new_backbone
 from twoviews.stages.features import extract_with
@@ -37,17 +34,14 @@ from twoviews.stages.models import load_backbone
 from twoviews.trainers.engine import Engine
 from twoviews.trainers.validate import Normalisation
 
-Line = dict[str, Any]
 
-
-def backbone_of(line: Line, file: Path) -> nn.Module:
-    """Of a finished run."""
-    folder = folder_of(file, line)
+def backbone_of(line: Line, settings: PretrainCommand) -> nn.Module:
+    """Of a finished run with these settings."""
+    assert settings.out is not None
     if line["loop"] != "lightly":
-        return load_backbone(folder)
-    settings = make_settings(line["shared"], line["changes"], line["seed"], folder)
+        return load_backbone(settings.out)
     backbone = new_backbone(settings, 32, seed=0)
-    weights = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    weights = torch.load(settings.out / "checkpoint.pt", weights_only=True)["model"]
     start = "backbone."
     backbone.load_state_dict({name.removeprefix(start): w for name, w in weights.items() if name.startswith(start)})
     return backbone
@@ -57,16 +51,9 @@ def score(backbone: nn.Module, source: Source, labels: int, norm: Normalisation,
     """Share of the test images that kNN and the linear probe get right."""
     assert source.test is not None
     train = source.train.take(np.array(evenly_spaced(len(source.train), labels)))
-    known, truth, classes = train.labels, source.test.labels, len(source.class_names)
-    assert known is not None
-    features, asked = (
-        extract_with(engine.to_device(backbone), images, norm, engine) for images in (train, source.test)
-    )
-    probe, _ = choose_linear_probe(features, known, classes)
-    return {
-        "knn_top1": float((KNN.of(features, known, classes, K, TEMPERATURE).predict(asked) == truth).mean()),
-        "linear_probe_top1": float((probe.predict(asked) == truth).mean()),
-    }
+    backbone = engine.to_device(backbone)
+    known, asked = ((extract_with(backbone, images, norm, engine), images.labels) for images in (train, source.test))
+    return scores(known, asked, len(source.class_names), seed=0)
 
 
 def main() -> None:
@@ -75,7 +62,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--labels", type=int, default=5_000)
     arguments = parser.parse_args()
-    source = load_cifar10(arguments.data_root, download=False)
+    source, sample = load_cifar10(arguments.data_root, download=False), load_sample()
     groups: dict[str, list[Line]] = {}
     for line in read_json_lines(arguments.file):
         if line["shared"]["images"] != SAMPLE_FILE.name:
@@ -83,17 +70,15 @@ def main() -> None:
                 f"{arguments.file}: runs on {line['shared']['images']}; only the bundled sample's can be scored"
             )
         settings = make_settings(line["shared"], line["changes"], line["seed"], folder_of(arguments.file, line))
-        splits = make_splits(load_sample(), seed=line["seed"])
+        splits = make_splits(sample, seed=line["seed"])
         norm = Normalisation(tuple(splits.mean), tuple(splits.std))
-        found = score(backbone_of(line, arguments.file), source, arguments.labels, norm, Engine(settings))
+        found = score(backbone_of(line, settings), source, arguments.labels, norm, Engine(settings))
         print(json.dumps({"loop": line["loop"], "seed": line["seed"], **found}), flush=True)
         groups.setdefault(json.dumps([line["loop"], line["shared"], line["changes"]]), []).append(found)
     for group, lines in groups.items():
         row: Line = {"loop": json.loads(group)[0], "runs": len(lines)}
         for key in ("knn_top1", "linear_probe_top1"):
-            values = [line[key] for line in lines]
-            row[key] = round(statistics.mean(values), 4)
-            row[f"{key}_std"] = round(statistics.stdev(values), 4) if len(values) > 1 else None
+            row[key] = mean_and_deviation([line[key] for line in lines])
         print(json.dumps(row))
     print(json.dumps({"labels": arguments.labels, "test_images": len(source.test or ()), **machine()}))
 

@@ -6,10 +6,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
-import torch
-
 from twoviews.cpus import onednn_limit, usable_cpus
-from twoviews.processor import multiplies_in_bf16
+from twoviews.processor import multiplies_in_bf16, widest_vectors
 from twoviews.trainers.environment import cpu_name
 
 
@@ -17,7 +15,7 @@ def machine(*packages: str) -> dict[str, Any]:
     """The processor, what torch and oneDNN use of it, cores, and the versions of Python, torch and ``packages``."""
     return {
         "cpu": cpu_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_capability": widest_vectors(),
         "bf16": multiplies_in_bf16(),
         **({"onednn_limit": onednn_limit()} if onednn_limit() else {}),
         "cores": usable_cpus(),

@@ -79,6 +79,7 @@ FAST: dict[str, Any] = {
 }
 
 Line = dict[str, Any]
+Labelled = tuple[Any, Any]  # features N×D, and labels (N,)
 
 
 def make_settings(shared: Line, changes: Line, seed: int, folder: Path) -> PretrainCommand:
@@ -160,12 +161,17 @@ def accuracies(backbone: nn.Module, shared: Shared, seed: int) -> Line:
     features = np.concatenate([extract(backbone, images, shared) for images in labelled])
     labels = np.concatenate([images.labels for images in labelled if images.labels is not None])
     test = splits.open_test()
-    asked, classes = extract(backbone, test, shared), len(splits.class_names)
-    knn = KNN.of(features, labels, classes, K, TEMPERATURE)
-    probe, _ = choose_linear_probe(features, labels, classes, seed=seed)
+    return scores((features, labels), (extract(backbone, test, shared), test.labels), len(splits.class_names), seed)
+
+
+def scores(known: Labelled, asked: Labelled, classes: int, seed: int) -> Line:
+    """Share of those asked for that kNN and the linear probe get right, from the features and labels that are known."""
+    knn = KNN.of(*known, classes, K, TEMPERATURE)
+    probe, _ = choose_linear_probe(*known, classes, seed=seed)
+    features, labels = asked
     return {
-        "knn_top1": float((knn.predict(asked) == test.labels).mean()),
-        "linear_probe_top1": float((probe.predict(asked) == test.labels).mean()),
+        "knn_top1": float((knn.predict(features) == labels).mean()),
+        "linear_probe_top1": float((probe.predict(features) == labels).mean()),
     }
 
 
@@ -217,20 +223,20 @@ def summarise(lines: list[Line]) -> None:
         row: Line = {"loop": first["loop"], "shared": first["shared"], "changes": first["changes"]}
         row |= {"seeds": sorted(by_seed)}
         for key in ("knn_top1", "linear_probe_top1", "minutes"):
-            row[key] = _mean_and_deviation([line[key] for line in by_seed.values()])
+            row[key] = mean_and_deviation([line[key] for line in by_seed.values()])
         both = sorted(by_seed.keys() & lightly.keys())
         if both and first["loop"] != "lightly":
             for key in ("knn_top1", "linear_probe_top1"):
                 gains = [100 * (by_seed[seed][key] - lightly[seed][key]) for seed in both]
-                row[f"{key}_points_over_lightly"] = _mean_and_deviation(gains)
+                row[f"{key}_points_over_lightly"] = mean_and_deviation(gains)
             for key in ("minutes", "minutes_whole"):
                 pairs = [(lightly[seed][key], by_seed[seed][key]) for seed in both]
                 times = [theirs / ours for theirs, ours in pairs if theirs is not None and ours is not None]
-                row[f"times_shorter_{key}"] = _mean_and_deviation(times) if times else None
+                row[f"times_shorter_{key}"] = mean_and_deviation(times) if times else None
         print(json.dumps(row))
 
 
-def _mean_and_deviation(values: list[float]) -> Line:
+def mean_and_deviation(values: list[float]) -> Line:
     return {
         "mean": round(statistics.mean(values), 4),
         "std": round(statistics.stdev(values), 4) if len(values) > 1 else None,

@@ -16,6 +16,7 @@ _OTHER_SAYS_ON_WAITING = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _BELOW_BF16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
 _BELOW_AMX = (*_BELOW_BF16, "avx512_core_bf16", "avx512_core_fp16", "avx10_1_512", "avx10_2_512")
+_BELOW = {"avx512_bf16": _BELOW_BF16, "amx_bf16": _BELOW_AMX}
 
 
 def let_waiting_threads_sleep() -> None:
@@ -36,8 +37,8 @@ def _computes_in_bf16() -> bool:
 
     A system may name AMX and refuse it: then threads spin that had better sleep.
     """
-    flags = _said_of_processor("flags").split()
-    avx512, amx = (name in flags and onednn_may_use(name) for name in ("avx512_bf16", "amx_bf16"))
+    flags = said_of_processor("flags").split()
+    avx512, amx = (name in flags and onednn_may_use(name) for name in _BELOW)
     return gains_by_bf16(avx512, amx)
 
 
@@ -51,12 +52,12 @@ def gains_by_bf16(avx512: bool, amx: bool) -> bool:
 
 
 def _is_made_by_intel() -> bool:
-    return "GenuineIntel" in (_said_of_processor("vendor_id") or platform.processor())
+    return "GenuineIntel" in (said_of_processor("vendor_id") or platform.processor())
 
 
 def onednn_may_use(instructions: str) -> bool:
     """Whether the environment leaves ``amx_bf16`` or ``avx512_bf16`` to oneDNN."""
-    return onednn_limit() not in (_BELOW_AMX if instructions == "amx_bf16" else _BELOW_BF16)
+    return onednn_limit() not in _BELOW[instructions]
 
 
 def onednn_limit() -> str:
@@ -64,7 +65,7 @@ def onednn_limit() -> str:
     return next((os.environ[name].lower() for name in _ONEDNN_LIMITS if os.environ.get(name)), "")
 
 
-def _said_of_processor(key: str) -> str:
+def said_of_processor(key: str) -> str:
     """The system's word on the first processor, on Linux; elsewhere nothing."""
     with suppress(OSError), open(_CPUINFO, encoding="utf-8", errors="replace") as file:
         return next((line.partition(":")[2].strip() for line in file if line.startswith(key)), "")

@@ -240,7 +240,7 @@ def test_the_largest_that_fits(limit: int) -> None:
 
 
 class _Short(nn.Module):
-    """A network that memory is too short for, above so many images at a time or from a call on."""
+    """A network that memory is too short for, above so many images at a time."""
 
     def __init__(self, images: int, error: BaseException) -> None:
         super().__init__()

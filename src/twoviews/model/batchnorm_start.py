@@ -13,6 +13,8 @@ from types import ModuleType
 import numpy as np
 import torch
 
+from twoviews.errors import first_line
+
 # What the kernels are told of a map's numbers: they read bf16 as its bits.
 KINDS = {torch.float32: np.float32(0), torch.bfloat16: np.uint16(0)}
 
@@ -61,8 +63,9 @@ def was_forked() -> bool:
 
 
 def _say_why(error: Exception) -> None:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    warnings.warn(f"BatchNorm's kernels can't be compiled ({reason}); PyTorch's operations do it.", stacklevel=3)
+    warnings.warn(
+        f"BatchNorm's kernels can't be compiled ({first_line(error)}); PyTorch's operations do it.", stacklevel=3
+    )
 
 
 @cache

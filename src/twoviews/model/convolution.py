@@ -117,7 +117,7 @@ class CpuConv2d(nn.Conv2d):
 
     def _is_one_matrix(self, input: Tensor, most_pixels: int, fewest_images: int) -> bool:
         images, _, height, width = input.shape
-        is_kind = 0 < height * width <= most_pixels and images >= max(1, fewest_images)
+        is_kind = 0 < height * width <= most_pixels and images >= fewest_images
         is_plain = is_kind and not torch.compiler.is_compiling()
         return is_plain and small_maps.pays(self.weight.shape, height, width, *self._step())
 

@@ -15,7 +15,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from twoviews.errors import DataError, SettingsError
+from twoviews.errors import DataError, SettingsError, first_line
 from twoviews.model import small  # noqa: F401  registers our names with timm
 from twoviews.model.modes import in_eval_mode
 
@@ -75,7 +75,7 @@ def create_backbone(name: str, stem: Stem = "original", *, pretrained: bool = Fa
     except Exception as error:
         if not pretrained:
             raise
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = first_line(error)[:200]
         raise DataError(
             f"timm's pretrained weights of {name} can't be had ({reason}); with a network they are downloaded, "
             "or name a weights file with --init FILE."
@@ -119,7 +119,7 @@ def require_size(backbone: nn.Module, name: str, size: int) -> None:
         with in_eval_mode(backbone), torch.no_grad():
             shape = tuple(backbone(torch.zeros(1, 3, size, size)).shape)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise SettingsError(
             f"--backbone {name} does not take images of {size} pixels ({reason}): name another, or another "
             "--image-size (and --view-size)."

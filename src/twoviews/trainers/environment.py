@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import twoviews
+from twoviews.cpus import said_of_processor
 from twoviews.files import read_record, write_json
 
 _PACKAGES = (
@@ -99,14 +100,7 @@ def _version(package: str) -> str | None:
 
 
 def cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return said_of_processor("model name") or platform.processor() or platform.machine()
 
 
 def _memory_gb() -> float | None:

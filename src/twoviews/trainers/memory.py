@@ -20,7 +20,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 
-from twoviews.errors import ResourceError
+from twoviews.errors import ResourceError, first_line
 from twoviews.settings import TrainingSettings
 from twoviews.trainers.chunks import ChunkedStep
 from twoviews.trainers.cuda_graph import WARM_UP
@@ -66,10 +66,9 @@ def evaluated(task: Task, epoch: int) -> dict[str, float]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ResourceError(
-            f"{task.name}: too little memory for the evaluation after epoch {epoch} ({reason}); free some and give the "
-            "same command again, or take a smaller --backbone or --image-size with --new."
+            f"{task.name}: too little memory for the evaluation after epoch {epoch} ({first_line(error)}); free some "
+            "and give the same command again, or take a smaller --backbone or --image-size with --new."
         ) from error
 
 

@@ -52,7 +52,7 @@ def forward_all(
     then differ in the last digits: for how many images a convolution goes which way is a rule.
     """
     batches = images if isinstance(images, Batches) else Batches(images, engine.device)
-    together = max(1, min(_FITTING.get(engine, EVALUATION_BATCH), len(batches)))
+    together = min(_FITTING.get(engine, EVALUATION_BATCH), len(batches))
     outputs: list[Tensor] = []
     done = 0
     with in_eval_mode(module), torch.inference_mode(), engine.autocast():
